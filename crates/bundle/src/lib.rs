@@ -1,0 +1,38 @@
+//! The bundle file: one ordinary ZIP, written once from front to back.
+//!
+//! ```text
+//! local header · data · [data descriptor]     for every member, in the order they were finished
+//! …                                           dead bytes of abandoned members may stand between
+//! manifest.json                               the last member
+//! central directory · end records · comment   the comment says where the manifest is, and its hash
+//! ```
+//!
+//! - [`durable`] is the one place of the project that creates, renames and syncs files.
+//! - `framing` makes every byte of the ZIP structure from the manifest's fields, so that a reader
+//!   regenerates and compares them.
+//! - `codec` compresses chunks so that the concatenation is one valid deflate stream.
+//! - [`BundleWriter`] owns the file: one appender thread, group syncs, the journal.
+//! - [`BundleFile`] reads a bundle back, every byte checked.
+//!
+//! Durability order, the MUST/SHOULD form of which stands in `docs/FORMAT.md`: data is synced
+//! before the journal speaks of it; the directory is written after the manifest; the file is
+//! synced, then renamed to its final name, then its folder is synced. So a bundle under its final
+//! name is complete.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod appender;
+mod check;
+mod codec;
+pub mod durable;
+mod framing;
+mod journal;
+mod reader;
+mod survey;
+mod trailer;
+mod publish;
+mod writer;
+
+pub use journal::{JournalState, read_journal};
+pub use reader::BundleFile;
+pub use survey::{Surveyed, survey};
+pub use writer::{BundleWriter, Leftover, OutputPaths};

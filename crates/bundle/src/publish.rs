@@ -1,0 +1,132 @@
+//! The last steps of a bundle: manifest, directory, checksum, final name.
+
+use std::{collections::BTreeMap, io::Write as _};
+
+use sha2::Digest as _;
+
+use arkstream_format::{
+    CHUNK_SIZE, Component, ComponentSummary, Compression, Crc32, Digest, Manifest, Member,
+    member_names,
+};
+use arkstream_pipeline::{Failure, FailureKind, Published};
+
+use crate::{
+    appender::Appender,
+    appender::{Opening, Totals},
+    codec::{EncodedChunk, STREAM_END},
+    durable,
+    framing::{Entry, end_records},
+    trailer::Trailer,
+};
+
+/// Permission bits of the members that describe the bundle.
+pub(crate) const DESCRIPTION_MODE: u32 = 0o600;
+
+/// Writes manifest and directory, syncs, and gives the bundle its final name.
+pub(crate) fn publish(mut out: Appender, mut manifest: Manifest) -> Result<Published, Failure> {
+    manifest.members = std::mem::take(&mut out.members);
+    manifest.dead_ranges = std::mem::take(&mut out.dead);
+    manifest.dead_ranges.sort_by_key(|range| range.offset);
+    manifest.components = summarise(&manifest.members);
+
+    let (entry, blake3) = append_manifest(&mut out, &manifest)?;
+    let trailer = Trailer {
+        header_offset: entry.header_offset,
+        data_offset: entry.data_offset,
+        stored_len: entry.stored_len,
+        raw_len: entry.raw_len,
+        blake3,
+    };
+    let directory_offset = out.offset;
+    for member in manifest.members.iter().chain([&entry]) {
+        out.write(&Entry::from(member).central_header())?;
+    }
+    let end = end_records(
+        manifest.members.len() as u64 + 1,
+        directory_offset,
+        out.offset - directory_offset,
+        &trailer.comment(),
+    );
+    out.write(&end)?;
+    out.out.flush().map_err(|error| out.failure(error))?;
+    out.out
+        .get_ref()
+        .file
+        .sync_all()
+        .map_err(|error| out.failure(error))?;
+
+    let sha256 = hex(&out.out.get_ref().sha256.clone().finalize());
+    let paths = out.paths.clone();
+    let refused = |attempted: String| {
+        move |error: std::io::Error| Failure::io(FailureKind::Refused, attempted, error)
+    };
+    durable::publish(&paths.partial, &paths.bundle)
+        .map_err(refused(format!("name the bundle {}", paths.bundle.display())))?;
+    let file_name = paths.bundle.file_name().unwrap_or_default();
+    let line = format!("{sha256}  {}\n", file_name.to_string_lossy());
+    durable::write_atomically(&paths.sha256, line.as_bytes())
+        .map_err(refused(format!("write {}", paths.sha256.display())))?;
+    durable::remove(&paths.journal)
+        .map_err(refused(format!("remove {}", paths.journal.display())))?;
+    Ok(Published {
+        path: paths.bundle,
+        bytes: out.offset,
+        sha256,
+        manifest,
+    })
+}
+
+/// Appends the manifest; returns its entry and the BLAKE3 of its stored bytes.
+fn append_manifest(out: &mut Appender, manifest: &Manifest) -> Result<(Member, Digest), Failure> {
+    let json = serde_json::to_vec(manifest)
+        .map_err(|error| Failure::new(FailureKind::Internal, "write the manifest", error))?;
+    let json = bytes::Bytes::from(json);
+    let mut chunks = Vec::new();
+    let mut hasher = blake3::Hasher::new();
+    let mut stored_len = STREAM_END.len() as u64;
+    let mut at = 0;
+    while at < json.len() {
+        let end = json.len().min(at + CHUNK_SIZE);
+        let chunk = EncodedChunk::new(json.slice(at..end), Compression::Deflate);
+        let stored = chunk.stored(Compression::Deflate);
+        stored_len += stored.len() as u64;
+        hasher.update(&stored);
+        chunks.push(chunk);
+        at = end;
+    }
+    hasher.update(&STREAM_END);
+    out.open(Opening {
+        name: member_names::MANIFEST.to_owned(),
+        component: Component::Description,
+        compression: Compression::Deflate,
+        modified_at: manifest.started_at,
+        mode: DESCRIPTION_MODE,
+        totals: Some(Totals {
+            crc32: Crc32::of(&json),
+            raw_len: json.len() as u64,
+            stored_len,
+        }),
+    })?;
+    for chunk in &chunks {
+        out.append(chunk)?;
+    }
+    let member = out.end_data(None)?;
+    Ok((member, Digest(*hasher.finalize().as_bytes())))
+}
+
+/// Sums per component.
+fn summarise(members: &[Member]) -> BTreeMap<Component, ComponentSummary> {
+    let mut sums: BTreeMap<Component, ComponentSummary> = BTreeMap::new();
+    for member in members {
+        let sum = sums.entry(member.component).or_default();
+        sum.members += 1;
+        sum.rows += member.rows.unwrap_or(0);
+        sum.raw_bytes += member.raw_len;
+        sum.stored_bytes += member.stored_len;
+    }
+    sums
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

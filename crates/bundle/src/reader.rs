@@ -1,0 +1,268 @@
+//! Reading a bundle: one read at the end finds the manifest, everything else follows from it.
+//!
+//! No byte is given out before its hash was checked: stored bytes before they are decompressed,
+//! raw bytes afterwards. Lengths are checked against their limits before anything is allocated.
+//!
+//! Peak memory: the manifest, and one chunk raw and stored for every reader.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use flate2::read::DeflateDecoder;
+
+use arkstream_format::{
+    CHUNK_SIZE, Component, Compression, Crc32, Digest, FORMAT_MAJOR, Manifest, Member, major_of,
+    member_names,
+};
+use arkstream_pipeline::{BundleReader, Failure, FailureKind, Finding, Place};
+
+use crate::{
+    check,
+    codec::{MAX_STORED, inflate},
+    durable,
+    framing::{END, END_LEN},
+    publish::DESCRIPTION_MODE,
+    trailer::Trailer,
+};
+
+/// An open bundle.
+#[derive(Debug)]
+pub struct BundleFile {
+    pub(crate) file: File,
+    pub(crate) len: u64,
+    pub(crate) manifest: Manifest,
+    /// The entry of `manifest.json` itself, which the manifest cannot list.
+    pub(crate) manifest_entry: Member,
+    pub(crate) trailer: Trailer,
+    path: PathBuf,
+}
+
+impl BundleFile {
+    /// Opens a bundle and checks its manifest.
+    ///
+    /// # Errors
+    /// [`FailureKind::Source`] if the file cannot be read, [`FailureKind::Damaged`] if it is no
+    /// bundle or its manifest is damaged, [`FailureKind::Incompatible`] if its format is newer.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        let attempted = || format!("open the bundle {}", path.display());
+        let file = File::open(path)
+            .and_then(|file| match file.metadata()?.is_file() {
+                true => Ok(file),
+                false => Err(io::Error::other("it is not a file")),
+            })
+            .map_err(|error| Failure::io(FailureKind::Source, attempted(), error))?;
+        let len = file
+            .metadata()
+            .map_err(|error| Failure::io(FailureKind::Source, attempted(), error))?
+            .len();
+        let damaged = |why: String| {
+            Failure::new(FailureKind::Damaged, attempted(), why)
+                .help("`arkstream verify` lists the members that are still good")
+        };
+
+        let comment = read_comment(&file, len)
+            .map_err(|error| Failure::io(FailureKind::Source, attempted(), error))?
+            .ok_or_else(|| {
+                damaged("it does not end like a ZIP file: it is cut off, or no bundle".into())
+            })?;
+        let (version, trailer) = Trailer::parse(&comment).ok_or_else(|| {
+            damaged("the archive comment is not Arkstream's: it is damaged, or no bundle".into())
+        })?;
+        if major_of(&version) != Some(FORMAT_MAJOR) {
+            return Err(Failure::new(
+                FailureKind::Incompatible,
+                attempted(),
+                format!("its format is {version}, this program reads {FORMAT_MAJOR}.x"),
+            )
+            .help("use the version of Arkstream that wrote it, or a newer one"));
+        }
+        let (manifest, crc32) = read_manifest(&file, len, &trailer).map_err(damaged)?;
+        let manifest_entry = Member {
+            name: member_names::MANIFEST.to_owned(),
+            component: Component::Description,
+            compression: Compression::Deflate,
+            header_offset: trailer.header_offset,
+            data_offset: trailer.data_offset,
+            raw_len: trailer.raw_len,
+            stored_len: trailer.stored_len,
+            crc32,
+            digest: trailer.blake3,
+            descriptor: false,
+            modified_at: manifest.started_at,
+            mode: DESCRIPTION_MODE,
+            rows: None,
+            chunks: Vec::new(),
+        };
+        Ok(Self {
+            file,
+            len,
+            manifest,
+            manifest_entry,
+            trailer,
+            path: path.to_owned(),
+        })
+    }
+
+    /// The file that was opened.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The listed member of that name.
+    #[must_use]
+    pub fn member(&self, name: &str) -> Option<&Member> {
+        self.manifest.members.iter().find(|m| m.name == name)
+    }
+
+    /// The bytes of `manifest.json`, hash checked, piece by piece.
+    ///
+    /// # Errors
+    /// When the file cannot be read or was changed since it was opened.
+    pub fn manifest_bytes(&self) -> io::Result<impl Read + '_> {
+        let stored = StoredRange {
+            file: &self.file,
+            at: self.trailer.data_offset,
+            end: self.trailer.data_offset + self.trailer.stored_len,
+        };
+        Ok(DeflateDecoder::new(stored).take(self.trailer.raw_len))
+    }
+}
+
+impl BundleReader for BundleFile {
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    fn file_len(&self) -> u64 {
+        self.len
+    }
+
+    fn check_framing(&self) -> Vec<Finding> {
+        check::check_framing(self)
+    }
+
+    fn read_chunk(&self, member: &Member, index: usize) -> Result<Bytes, Finding> {
+        let place = |bytes| Place {
+            member: Some(member.name.clone()),
+            chunk: Some(index),
+            bytes,
+        };
+        let chunk = member
+            .chunks
+            .get(index)
+            .ok_or_else(|| Finding::damage(place(None), "there is no such chunk"))?;
+        let end = chunk.offset.saturating_add(chunk.stored_len.into());
+        let damage = |what: String| Finding::damage(place(Some((chunk.offset, end))), what);
+        let (raw_len, stored_len) = (chunk.raw_len as usize, chunk.stored_len as usize);
+        if raw_len > CHUNK_SIZE || stored_len > MAX_STORED {
+            return Err(damage("the manifest gives it an impossible length".into()));
+        }
+        let mut stored = vec![0; stored_len];
+        durable::read_exact_at(&self.file, &mut stored, chunk.offset)
+            .map_err(|error| damage(format!("it cannot be read: {error}")))?;
+        let raw = match member.compression {
+            Compression::Stored => stored,
+            Compression::Deflate => {
+                if chunk.stored_blake3 != Some(Digest::of(&stored)) {
+                    return Err(damage("its stored bytes do not have their BLAKE3".into()));
+                }
+                inflate(&stored, raw_len).map_err(|error| damage(error.to_string()))?
+            }
+        };
+        if Digest::of(&raw) != chunk.blake3 {
+            return Err(damage("its bytes do not have their BLAKE3".into()));
+        }
+        if Crc32::of(&raw) != chunk.crc32 {
+            return Err(damage("its bytes do not have their CRC-32".into()));
+        }
+        Ok(raw.into())
+    }
+}
+
+/// Finds the end record and returns the archive comment, or `None` if there is no end record.
+fn read_comment(file: &File, len: u64) -> io::Result<Option<Vec<u8>>> {
+    let tail_len = len.min((END_LEN + usize::from(u16::MAX)) as u64) as usize;
+    let mut tail = vec![0; tail_len];
+    durable::read_exact_at(file, &mut tail, len - tail_len as u64)?;
+    let Some(last) = tail_len.checked_sub(END_LEN) else {
+        return Ok(None);
+    };
+    for start in (0..=last).rev() {
+        let record = &tail[start..];
+        let comment_len = usize::from(u16::from_le_bytes([record[20], record[21]]));
+        if record.starts_with(&END.to_le_bytes()) && record.len() == END_LEN + comment_len {
+            return Ok(Some(record[END_LEN..].to_vec()));
+        }
+    }
+    Ok(None)
+}
+
+/// Reads the manifest and the CRC-32 of its bytes. The error says what is wrong with it.
+fn read_manifest(file: &File, len: u64, trailer: &Trailer) -> Result<(Manifest, Crc32), String> {
+    let end = trailer
+        .data_offset
+        .checked_add(trailer.stored_len)
+        .filter(|end| *end <= len)
+        .ok_or("the archive comment points behind the end of the file")?;
+    let range = || StoredRange {
+        file,
+        at: trailer.data_offset,
+        end,
+    };
+    let mut hasher = blake3::Hasher::new();
+    io::copy(&mut range(), &mut hasher)
+        .map_err(|error| format!("the manifest cannot be read: {error}"))?;
+    if Digest(*hasher.finalize().as_bytes()) != trailer.blake3 {
+        return Err(
+            "the manifest does not have the BLAKE3 that the archive comment gives; one of the two \
+             is damaged"
+                .into(),
+        );
+    }
+    let mut decoder = CrcReader {
+        inner: DeflateDecoder::new(range()).take(trailer.raw_len),
+        hasher: crc32fast::Hasher::new(),
+        len: 0,
+    };
+    let manifest = serde_json::from_reader(io::BufReader::with_capacity(1 << 16, &mut decoder))
+        .map_err(|error| format!("the manifest is not understood: {error}"))?;
+    if decoder.len != trailer.raw_len {
+        return Err("the manifest does not have the length that the archive comment gives".into());
+    }
+    Ok((manifest, Crc32(decoder.hasher.finalize())))
+}
+
+struct StoredRange<'a> {
+    file: &'a File,
+    at: u64,
+    end: u64,
+}
+
+impl Read for StoredRange<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = buffer.len().min((self.end - self.at) as usize);
+        durable::read_exact_at(self.file, &mut buffer[..len], self.at)?;
+        self.at += len as u64;
+        Ok(len)
+    }
+}
+
+struct CrcReader<R> {
+    inner: R,
+    hasher: crc32fast::Hasher,
+    len: u64,
+}
+
+impl<R: Read> Read for CrcReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..len]);
+        self.len += len as u64;
+        Ok(len)
+    }
+}

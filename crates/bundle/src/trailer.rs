@@ -1,0 +1,75 @@
+//! The archive comment: where the manifest is, and its hash.
+//!
+//! It is what a reader looks at first, with one read at the end of the file, and the root of
+//! everything a bundle proves: it covers the manifest, the manifest covers all other bytes.
+//! Unzip programs print it as a harmless line of text.
+
+use arkstream_format::{Digest, FORMAT_VERSION};
+
+/// Place and hash of `manifest.json`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Trailer {
+    /// Offset of the manifest's local header.
+    pub(crate) header_offset: u64,
+    /// Offset of its first data byte.
+    pub(crate) data_offset: u64,
+    /// Bytes in the file.
+    pub(crate) stored_len: u64,
+    /// Bytes before compression.
+    pub(crate) raw_len: u64,
+    /// BLAKE3 of the stored bytes.
+    pub(crate) blake3: Digest,
+}
+
+const INTRODUCTION: &str = "Arkstream bundle, format ";
+
+impl Trailer {
+    pub(crate) fn comment(&self) -> String {
+        format!(
+            "{INTRODUCTION}{FORMAT_VERSION}; manifest.json at {}+{}, {} of {} bytes, blake3 {}",
+            self.header_offset,
+            self.data_offset - self.header_offset,
+            self.stored_len,
+            self.raw_len,
+            self.blake3
+        )
+    }
+
+    /// Reads a comment; returns it with the format version of the writer.
+    pub(crate) fn parse(comment: &[u8]) -> Option<(String, Self)> {
+        let text = std::str::from_utf8(comment).ok()?;
+        let (version, rest) = text.strip_prefix(INTRODUCTION)?.split_once("; manifest.json at ")?;
+        let (place, rest) = rest.split_once(", ")?;
+        let (sizes, blake3) = rest.split_once(" bytes, blake3 ")?;
+        let (header_offset, header_len) = place.split_once('+')?;
+        let (stored_len, raw_len) = sizes.split_once(" of ")?;
+        let header_offset: u64 = header_offset.parse().ok()?;
+        let trailer = Self {
+            header_offset,
+            data_offset: header_offset.checked_add(header_len.parse().ok()?)?,
+            stored_len: stored_len.parse().ok()?,
+            raw_len: raw_len.parse().ok()?,
+            blake3: blake3.parse().ok()?,
+        };
+        Some((version.to_owned(), trailer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comment_round_trips() {
+        let trailer = Trailer {
+            header_offset: 12,
+            data_offset: 60,
+            stored_len: 7,
+            raw_len: 70,
+            blake3: Digest::of(b"m"),
+        };
+        let (version, read) = Trailer::parse(trailer.comment().as_bytes()).unwrap();
+        assert_eq!((version.as_str(), read), (FORMAT_VERSION, trailer));
+        assert_eq!(Trailer::parse(b"made by zip"), None);
+    }
+}

@@ -1,0 +1,151 @@
+//! Records of the journal, the append-only account of what is durable.
+//!
+//! A journal is a text file beside the unfinished bundle. One line is one record:
+//!
+//! ```text
+//! <CRC-32 of the JSON, 8 hex digits> <JSON>\n
+//! ```
+//!
+//! The data a record speaks of MUST be synced before the record is appended. A reader stops at the
+//! first line that is cut or whose CRC does not match: everything before it holds, everything
+//! after it never happened.
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{Chunk, Component, Crc32, DeadRange, Generation, Member, RunId};
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "record", rename_all = "snake_case")]
+pub enum Record {
+    /// The first line: which bundle this is about.
+    Begin {
+        /// Version of the bundle format.
+        format_version: String,
+        /// The run that created the journal.
+        run_id: RunId,
+        /// BLAKE3 over the plan, so that a resume refuses changed inputs.
+        plan_fingerprint: String,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// A barrier was passed.
+    Generation {
+        /// Its snapshots.
+        generation: Generation,
+    },
+    /// A chunk of a member that is longer than one chunk and not finished yet.
+    Chunk {
+        /// The member's name.
+        member: String,
+        /// The member's component.
+        component: Component,
+        /// Offset of the member's local header.
+        header_offset: u64,
+        /// The chunk's number in the member, from 0.
+        index: u32,
+        /// The chunk.
+        chunk: Chunk,
+    },
+    /// A member is complete, its data descriptor included.
+    Member {
+        /// The member.
+        member: Box<Member>,
+        /// Offset of the first byte behind it.
+        end_offset: u64,
+    },
+    /// Bytes that no member owns.
+    Dead {
+        /// Where.
+        range: DeadRange,
+    },
+}
+
+/// A line that is no record.
+#[derive(Debug, Error)]
+pub enum RecordError {
+    /// The line is too short to be a record, or has no separator.
+    #[error("the line is cut")]
+    Torn,
+    /// The checksum does not match.
+    #[error("the line's checksum is {found}, its content has {computed}")]
+    Checksum {
+        /// As written.
+        found: String,
+        /// As computed.
+        computed: String,
+    },
+    /// The checksum matches, yet the content is unknown: another version wrote it.
+    #[error("the record is not known to this version: {0}")]
+    Unknown(#[from] serde_json::Error),
+}
+
+impl Record {
+    /// The record as one line, with its newline.
+    ///
+    /// # Errors
+    /// Only if serialisation fails, which no value of these types does.
+    pub fn to_line(&self) -> Result<String, serde_json::Error> {
+        let json = serde_json::to_string(self)?;
+        Ok(format!("{} {json}\n", Crc32::of(json.as_bytes())))
+    }
+
+    /// Reads one line, without its newline.
+    ///
+    /// # Errors
+    /// [`RecordError`] says whether the line is torn, damaged, or of another version.
+    pub fn from_line(line: &[u8]) -> Result<Self, RecordError> {
+        let (Some(crc), Some(b' '), Some(json)) = (line.get(..8), line.get(8), line.get(9..))
+        else {
+            return Err(RecordError::Torn);
+        };
+        let computed = Crc32::of(json).to_string();
+        if crc != computed.as_bytes() {
+            return Err(RecordError::Checksum {
+                found: String::from_utf8_lossy(crc).into_owned(),
+                computed,
+            });
+        }
+        Ok(serde_json::from_slice(json)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        Record::Dead {
+            range: DeadRange {
+                offset: 7,
+                len: 9,
+                blake3: crate::Digest::of(b"x"),
+                reason: "torn".into(),
+            },
+        }
+    }
+
+    #[test]
+    fn a_line_round_trips() {
+        let line = record().to_line().unwrap();
+        let read = Record::from_line(line.trim_end().as_bytes()).unwrap();
+        assert_eq!(read, record());
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_bit_is_noticed() {
+        let line = record().to_line().unwrap();
+        let line = line.trim_end().as_bytes();
+        for cut in 0..line.len() {
+            assert!(Record::from_line(&line[..cut]).is_err(), "cut at {cut}");
+        }
+        for bit in 0..line.len() * 8 {
+            let mut flipped = line.to_vec();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(Record::from_line(&flipped).is_err(), "bit {bit}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The port through which members reach a bundle.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use tokio::sync::oneshot;
+
+use arkstream_format::{Component, Compression, Generation, Manifest, Member};
+
+use crate::{Budget, Failure, FailureKind};
+
+/// What is known of a member before its first byte.
+#[derive(Clone, Debug)]
+pub struct MemberSpec {
+    /// Name in the ZIP directory: relative, `/`-separated, UTF-8.
+    pub name: String,
+    /// The system it belongs to.
+    pub component: Component,
+    /// How to store it. A sink may store single chunks uncompressed inside a deflate stream.
+    pub compression: Compression,
+    /// Modification time; kept to the second.
+    pub modified_at: DateTime<Utc>,
+    /// UNIX permission bits.
+    pub mode: u32,
+    /// Where the bytes in flight of a streamed member are counted.
+    ///
+    /// It must be the writing worker's own, and the worker must hold no permit of it while it
+    /// writes, nor write two members at once: it would wait for itself.
+    pub budget: Budget,
+}
+
+/// Takes members, one after the other in the file, from several writers at once.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// Adds a whole member whose bytes are in memory already. Returns once they are in the file.
+    ///
+    /// The sink takes nothing from `spec.budget`: the caller accounts for `bytes` until this
+    /// returns.
+    async fn put(
+        &self,
+        spec: MemberSpec,
+        bytes: Bytes,
+        rows: Option<u64>,
+    ) -> Result<PendingReceipt, Failure>;
+
+    /// Begins a member whose bytes come in a stream.
+    ///
+    /// Nothing is written yet: a member that fits into a few chunks is prepared beside others and
+    /// takes its place in the file only when it is finished; a longer one takes its place as soon
+    /// as its buffer is full and keeps it until it is finished.
+    async fn begin(&self, spec: MemberSpec) -> Result<Box<dyn MemberWriter>, Failure>;
+
+    /// Turns a finished member into dead bytes: something newer is about to take its name.
+    async fn retract(&self, name: &str, reason: &str) -> Result<(), Failure>;
+
+    /// Returns when every finished member is durable.
+    async fn sync(&self) -> Result<(), Failure>;
+}
+
+/// A sink that becomes a bundle.
+#[async_trait]
+pub trait BundleSink: Sink {
+    /// Records a set of snapshots, durably, before the first member that belongs to it.
+    async fn begin_generation(&self, generation: Generation) -> Result<(), Failure>;
+
+    /// Every finished member so far, in the order of the file.
+    async fn members(&self) -> Result<Vec<Member>, Failure>;
+
+    /// Completes the bundle and gives it its final name. The manifest's members, components and
+    /// dead ranges are filled in here; everything else is the caller's.
+    async fn publish(&self, manifest: Manifest) -> Result<Published, Failure>;
+}
+
+/// A finished bundle under its final name.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Size of the file in bytes.
+    pub bytes: u64,
+    /// SHA-256 of the file, hexadecimal; also in the `.sha256` file beside it.
+    pub sha256: String,
+    /// Its manifest.
+    pub manifest: Manifest,
+}
+
+/// Takes the bytes of one member. Dropped without [`MemberWriter::finish`], it is abandoned.
+#[async_trait]
+pub trait MemberWriter: Send {
+    /// Appends bytes.
+    async fn write(&mut self, bytes: Bytes) -> Result<(), Failure>;
+
+    /// Completes the member. `rows` is the number of rows in it, where it has rows.
+    async fn finish(self: Box<Self>, rows: Option<u64>) -> Result<PendingReceipt, Failure>;
+
+    /// Gives the member up. What was written already stays in the file as dead bytes, which the
+    /// manifest counts and which no reader sees.
+    async fn abandon(self: Box<Self>, reason: &str) -> Result<(), Failure>;
+}
+
+/// Proof that a member is durable.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    /// The member as the manifest lists it.
+    pub member: Member,
+}
+
+/// A receipt that comes with the next group sync.
+#[derive(Debug)]
+pub struct PendingReceipt {
+    receiver: oneshot::Receiver<Receipt>,
+}
+
+impl PendingReceipt {
+    /// A pending receipt and the means to deliver it.
+    #[must_use]
+    pub fn new() -> (oneshot::Sender<Receipt>, Self) {
+        let (sender, receiver) = oneshot::channel();
+        (sender, Self { receiver })
+    }
+
+    /// Waits until the member is durable.
+    ///
+    /// # Errors
+    /// When the sink failed before the member was durable.
+    pub async fn wait(self) -> Result<Receipt, Failure> {
+        self.receiver.await.map_err(|_| {
+            Failure::new(
+                FailureKind::Internal,
+                "wait for a member to become durable",
+                "the sink stopped first",
+            )
+        })
+    }
+}
