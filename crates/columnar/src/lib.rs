@@ -1,0 +1,52 @@
+//! COPY BINARY to Arrow to Parquet, and PostgreSQL types. Pure functions over bytes: no sockets,
+//! no files, no clock.
+//!
+//! A table goes through three values:
+//!
+//! 1. [`TableLayout`] decides from the catalog how each column travels, and writes the select list
+//!    of `COPY (SELECT … FROM ONLY …) TO STDOUT (FORMAT binary)`.
+//! 2. [`CopyDecoder`] turns the bytes of that stream into record batches. The session must have
+//!    `DateStyle = ISO, MDY`, `IntervalStyle = postgres`, `TimeZone = UTC`,
+//!    `extra_float_digits = 3`, `bytea_output = hex` and `client_encoding = UTF8`.
+//! 3. [`PartEncoder`] turns the batches into one Parquet file in memory.
+//!
+//! [`check_parquet`] proves that such a file decodes, [`int_columns`] looks up its keys.
+//!
+//! No value is lost. What an Arrow type carries, travels typed; what it cannot carry, stands as
+//! PostgreSQL's own text in a companion column; types without an Arrow equivalent travel as their
+//! text altogether. [`layout`] has the rules and the metadata that tell a reader.
+//!
+//! | PostgreSQL | Arrow |
+//! |---|---|
+//! | `bool`, `int2/4/8`, `float4/8` | Boolean, Int16/32/64, Float32/64, bit by bit |
+//! | `numeric(p,s)`, 0 ≤ s ≤ p ≤ 38 | Decimal128(p, s) |
+//! | other `numeric` | Utf8, the exact text with its trailing zeros |
+//! | `text`, `varchar`, `char(n)`, `name`, `"char"` | Utf8 |
+//! | `json`, `jsonb` | Utf8 with the JSON type |
+//! | `bytea` | Binary |
+//! | `date`, `time` | Date32, Time64(µs) |
+//! | `timestamp`, `timestamptz` | Timestamp(µs), Timestamp(µs, UTC) |
+//! | `uuid` | FixedSizeBinary(16) |
+//! | arrays of these, but for a numeric that is text | List |
+//! | everything else | Utf8, the output function's text |
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod check;
+mod column;
+mod copy;
+mod datetime;
+mod decoder;
+mod encoder;
+mod error;
+pub mod layout;
+mod numeric;
+mod pgtype;
+mod scalar;
+mod select;
+
+pub use check::{ParquetCheck, check_parquet, int_columns};
+pub use decoder::CopyDecoder;
+pub use encoder::{EncodeOptions, PartEncoder};
+pub use error::{CheckError, DecodeError, EncodeError, ValueProblem};
+pub use layout::{ColumnLayout, Encoding, PgColumn, TableLayout};
