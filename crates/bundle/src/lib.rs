@@ -24,6 +24,7 @@ mod appender;
 mod check;
 mod codec;
 pub mod durable;
+mod extract;
 mod framing;
 mod journal;
 mod reader;
@@ -32,6 +33,7 @@ mod trailer;
 mod publish;
 mod writer;
 
+pub use extract::extract_member;
 pub use journal::{JournalState, read_journal};
 pub use reader::BundleFile;
 pub use survey::{Surveyed, survey};

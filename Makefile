@@ -1,0 +1,52 @@
+# `make help` lists the targets.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+STEP := scripts/step.sh
+CHECK_PYTHON := "$$ARKSTREAM_TEST_PYTHON"
+
+.PHONY: help setup setup-demo build demo test soak bench fmt lint doc
+
+help: ## Show this list
+	@echo 'Arkstream: make TARGET'
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
+	  printf '  %-12s %s\n' "$$target" "$$text"; done
+
+demo: setup-demo ## Build, start a throwaway Odoo-shaped stack and back it up into a verified bundle
+	@$(STEP) 'build' $(CARGO) build --release --locked --package arkstream-cli
+	@$(STEP) 'demo' $(CARGO) run --quiet --release --locked --package arkstream-cli --bin arkstream -- demo
+
+build: ## Build the release binary
+	@$(CARGO) build --release --locked --package arkstream-cli
+
+test: setup ## Everything a change must pass: format, lints, all tests, documentation
+	@$(STEP) 'format' $(CARGO) fmt --all --check
+	@$(STEP) 'lints' $(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@$(STEP) 'tests of the test kit' bash -c 'cd tests/support && $(CHECK_PYTHON) -m unittest'
+	@$(STEP) 'tests' $(CARGO) test --workspace --locked
+	@$(STEP) 'documentation' env RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --quiet
+
+soak: setup ## The end-to-end tests again, with many more rounds (takes long)
+	@ARKSTREAM_SOAK=1 $(STEP) 'soak' $(CARGO) test --workspace --locked --test '*' -- --nocapture
+
+bench: setup ## Benchmarks
+	@$(STEP) 'benchmarks' $(CARGO) bench --workspace --locked
+
+fmt: ## Format the sources
+	@$(CARGO) fmt --all
+
+lint: ## Format check and lints only
+	@$(STEP) 'format' $(CARGO) fmt --all --check
+	@$(STEP) 'lints' $(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+doc: ## Documentation with warnings denied
+	@$(STEP) 'documentation' env RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
+
+setup: ## Install what the tests need (idempotent)
+	@scripts/setup.sh test
+
+setup-demo:
+	@scripts/setup.sh demo

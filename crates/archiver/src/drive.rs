@@ -1,0 +1,251 @@
+//! Drives the sources through barrier and streaming.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, Utc};
+use futures::future::join_all;
+
+use arkstream_format::{Component, Generation, ModelEntry, Omission, RunId};
+use arkstream_pipeline::{
+    BundleSink, Event, Failure, FailureKind, Published, Run, Source, SourceReport,
+};
+
+use crate::{
+    describe::{self, Describe, Finished},
+    plan::{BackupPlan, PlannedComponent},
+};
+
+/// How often the barrier is tried when the world changes between plan and locks.
+pub const BARRIER_ATTEMPTS: u32 = 6;
+
+/// A backup of a set of sources.
+pub struct Backup {
+    sources: Vec<Box<dyn Source>>,
+    run_id: RunId,
+    version: String,
+    started_at: DateTime<Utc>,
+    started: Instant,
+}
+
+/// What a finished backup has to tell.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The bundle under its final name.
+    pub published: Published,
+    /// The set of snapshots it was read under.
+    pub generation: Generation,
+    /// Every model with its status.
+    pub models: Vec<ModelEntry>,
+    /// What was left out. Empty means complete.
+    pub omissions: Vec<Omission>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+impl Backup {
+    /// A backup of `sources`, in any order. `version` is the program's.
+    #[must_use]
+    pub fn new(mut sources: Vec<Box<dyn Source>>, run_id: RunId, version: &str) -> Self {
+        sources.sort_by_key(|source| streaming_rank(source.component()));
+        Self {
+            sources,
+            run_id,
+            version: version.to_owned(),
+            started_at: Utc::now(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Asks every source what there is. Changes nothing.
+    ///
+    /// # Errors
+    /// The first source that cannot tell.
+    pub async fn plan(&mut self) -> Result<BackupPlan, Failure> {
+        let mut plan = BackupPlan::default();
+        for source in &mut self.sources {
+            plan.components.push(PlannedComponent {
+                component: source.component(),
+                plan: source.plan().await?,
+            });
+        }
+        Ok(plan)
+    }
+
+    /// Passes the barrier, streams every source, and publishes the bundle.
+    ///
+    /// # Errors
+    /// The first failure of a source or the sink, or [`FailureKind::Interrupted`]. Locks and
+    /// snapshots are given up; the unfinished bundle stays beside the final name, which does not
+    /// appear.
+    pub async fn run(
+        mut self,
+        run: &Run,
+        sink: Arc<dyn BundleSink>,
+        plan: &BackupPlan,
+        describe: &dyn Describe,
+    ) -> Result<Outcome, Failure> {
+        for planned in &plan.components {
+            run.tell(Event::Planned {
+                component: planned.component,
+                bytes: planned.plan.bytes(),
+                items: planned.plan.items.len() as u64,
+            });
+        }
+        let steps = self.steps(run, sink.as_ref(), describe);
+        let outcome = tokio::select! {
+            outcome = steps => outcome,
+            () = run.cancel.raised() => Err(Failure::interrupted()),
+        };
+        if outcome.is_err() {
+            run.cancel.raise();
+            self.release().await;
+            // What is finished so far is made durable, so that the journal speaks of it. A sink
+            // that failed has said so already.
+            let _ = sink.sync().await;
+        }
+        outcome
+    }
+
+    async fn steps(
+        &mut self,
+        run: &Run,
+        sink: &dyn BundleSink,
+        describe: &dyn Describe,
+    ) -> Result<Outcome, Failure> {
+        let generation = self.pass_barrier(run).await?;
+        sink.begin_generation(generation.clone()).await?;
+        let mut report = SourceReport::default();
+        for source in &mut self.sources {
+            let component = source.component();
+            run.cancel.check()?;
+            run.tell(Event::Started { component });
+            merge(&mut report, source.stream(run).await?);
+            run.tell(Event::Finished { component });
+        }
+        self.release().await;
+        sink.sync().await?;
+        let generation = Generation {
+            chroma_hold_ms: report.chroma_hold_ms,
+            ..generation
+        };
+        let finished = Finished {
+            run_id: self.run_id.clone(),
+            version: &self.version,
+            generation: &generation,
+            report: &report,
+            elapsed: self.started.elapsed(),
+            omissions: run.omissions(),
+        };
+        let models = describe::write(sink, run, describe, &finished).await?;
+        let manifest = describe::manifest(&finished, self.started_at);
+        let omissions = finished.omissions;
+        let published = sink.publish(manifest).await?;
+        Ok(Outcome {
+            published,
+            generation,
+            models,
+            omissions,
+            elapsed: self.started.elapsed(),
+        })
+    }
+
+    /// Locks everything and takes all snapshots.
+    async fn pass_barrier(&mut self, run: &Run) -> Result<Generation, Failure> {
+        for source in &mut self.sources {
+            source.prepare(run).await?;
+        }
+        let mut attempt = 1;
+        loop {
+            match self.try_barrier(run).await {
+                Err(failure)
+                    if failure.kind == FailureKind::Retry && attempt < BARRIER_ATTEMPTS =>
+                {
+                    run.tell(Event::Warning(format!(
+                        "{failure}; all locks are given up, attempt {} of {BARRIER_ATTEMPTS} follows",
+                        attempt + 1
+                    )));
+                    self.release().await;
+                    tokio::time::sleep(Duration::from_millis(250) * 2u32.pow(attempt - 1)).await;
+                    run.cancel.check()?;
+                    self.plan().await?;
+                    attempt += 1;
+                }
+                Err(failure) if failure.kind == FailureKind::Retry => {
+                    return Err(Failure::new(
+                        FailureKind::Source,
+                        failure.attempted(),
+                        format!("{} ({BARRIER_ATTEMPTS} attempts)", failure.why()),
+                    )
+                    .help("run the backup when no tables are being altered"));
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_barrier(&mut self, run: &Run) -> Result<Generation, Failure> {
+        let mut order: Vec<_> = self.sources.iter_mut().collect();
+        order.sort_by_key(|source| locking_rank(source.component()));
+        for source in &mut order {
+            source.lock(run).await?;
+        }
+        let (taken_at, start) = (Utc::now(), Instant::now());
+        let outcomes = join_all(order.iter_mut().map(|source| source.snapshot(run))).await;
+        // All snapshots lie between these two instants, so this is an upper bound.
+        let skew = start.elapsed();
+        let mut snapshots = Vec::new();
+        for outcome in outcomes {
+            snapshots.extend(outcome?);
+        }
+        run.tell(Event::Barrier { skew });
+        Ok(Generation {
+            number: 1,
+            run_id: self.run_id.clone(),
+            taken_at,
+            barrier_skew_ms: u64::try_from(skew.as_millis()).unwrap_or(u64::MAX),
+            chroma_hold_ms: None,
+            snapshots,
+        })
+    }
+
+    async fn release(&mut self) {
+        for source in &mut self.sources {
+            source.release().await;
+        }
+    }
+}
+
+/// Chroma's writers are held, so it goes first; Odoo's garbage collector removes files, so the
+/// filestore goes next; tables and dumps are safe under their snapshots.
+fn streaming_rank(component: Component) -> u8 {
+    match component {
+        Component::Chroma => 0,
+        Component::Filestore => 1,
+        Component::Models => 2,
+        Component::Graph => 3,
+        Component::OdooDump => 4,
+        Component::Xlsx | Component::Description => 5,
+    }
+}
+
+/// Databases first, Chroma last.
+fn locking_rank(component: Component) -> u8 {
+    match component {
+        Component::Models => 0,
+        Component::Filestore | Component::OdooDump => 1,
+        Component::Graph => 2,
+        Component::Chroma => 3,
+        Component::Xlsx | Component::Description => 4,
+    }
+}
+
+fn merge(whole: &mut SourceReport, part: SourceReport) {
+    whole.tables.extend(part.tables);
+    whole.references.extend(part.references);
+    whole.chroma = part.chroma.or(whole.chroma.take());
+    whole.chroma_hold_ms = part.chroma_hold_ms.or(whole.chroma_hold_ms);
+    whole.graph = part.graph.or(whole.graph.take());
+}

@@ -1,0 +1,213 @@
+//! `restore_instructions.md`, written for this very bundle.
+
+use std::fmt::Write as _;
+
+use arkstream_format::{Component, Member, ModelEntry, ModelStatus, member_names};
+
+use crate::describe::{Finished, StackFacts, human_size};
+
+/// Rebuilds AGE's catalogs after a restore: they hold raw OIDs, which a dump carries over
+/// unchanged. Both are read through the names that survive, emptied, and written again, labels
+/// after graphs; an UPDATE in place could hit a unique index half-way.
+const AGE_FIX_UP: &str = "\
+CREATE TEMP TABLE fixed_graph ON COMMIT DROP AS
+  SELECT n.oid AS graphid, g.name, g.namespace
+    FROM ag_catalog.ag_graph g JOIN pg_catalog.pg_namespace n ON n.oid = g.namespace;
+CREATE TEMP TABLE fixed_label ON COMMIT DROP AS
+  SELECT l.name, c.relnamespace AS graph, l.id, l.kind, l.relation, l.seq_name
+    FROM ag_catalog.ag_label l JOIN pg_catalog.pg_class c ON c.oid = l.relation;
+DELETE FROM ag_catalog.ag_label;
+DELETE FROM ag_catalog.ag_graph;
+INSERT INTO ag_catalog.ag_graph (graphid, name, namespace) SELECT graphid, name, namespace FROM fixed_graph;
+INSERT INTO ag_catalog.ag_label (name, graph, id, kind, relation, seq_name)
+  SELECT name, graph, id, kind, relation, seq_name FROM fixed_label;
+";
+
+pub(crate) fn render(
+    facts: &StackFacts,
+    models: &[ModelEntry],
+    finished: &Finished<'_>,
+    members: &[Member],
+) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_all(&mut out, facts, models, finished, members);
+    out
+}
+
+fn write_all(
+    out: &mut String,
+    facts: &StackFacts,
+    models: &[ModelEntry],
+    finished: &Finished<'_>,
+    members: &[Member],
+) -> std::fmt::Result {
+    let info = &facts.database_info;
+    let unknown = || "unknown".to_owned();
+    writeln!(out, "# How to restore this bundle\n")?;
+    writeln!(
+        out,
+        "Taken {} from the Odoo {} database `{}` on PostgreSQL {}, by Arkstream {}.\n",
+        finished.generation.taken_at.format("%Y-%m-%d %H:%M:%S UTC"),
+        facts.odoo_version,
+        info.odoo_database,
+        info.postgres_version,
+        finished.version
+    )?;
+    write_contents(out, models, finished, members)?;
+
+    writeln!(out, "## Check it first\n")?;
+    writeln!(
+        out,
+        "With Arkstream: `arkstream verify BUNDLE` proves every byte and names what is damaged.\n\
+         Without: `sha256sum -c BUNDLE.sha256` and `unzip -t BUNDLE`.\n"
+    )?;
+    writeln!(out, "## Unpack it\n")?;
+    writeln!(
+        out,
+        "```sh\nunzip BUNDLE -d restored      # any unzip tool does; ZIP64 above 4 GiB\n\
+         arkstream extract BUNDLE restored   # the same, every hash checked\n```\n"
+    )?;
+    write_rows(out)?;
+    if has(members, Component::Filestore) {
+        writeln!(out, "## Filestore\n")?;
+        writeln!(
+            out,
+            "Odoo's filestore is content-addressed: add the missing files, overwrite none, as the \
+             user that runs Odoo.\n\n\
+             ```sh\ncp -rn restored/odoo_data/filestore/. DATA_DIR/filestore/{}/\n```\n",
+            info.odoo_database
+        )?;
+    }
+    if has(members, Component::Graph) {
+        write_graph(out, facts, finished)?;
+    }
+    if has(members, Component::Chroma) {
+        writeln!(out, "## ChromaDB\n")?;
+        writeln!(
+            out,
+            "Stop everything that has the directory open, keep the old one, put the new one in its \
+             place. The configured directory was `{}`. A ChromaDB older than the one that wrote it \
+             cannot open it; a newer one migrates it.\n\n\
+             ```sh\nmv CHROMA_DIR CHROMA_DIR_backup\n\
+             cp -r restored/{} CHROMA_DIR\n```\n",
+            info.chroma_persist_directory.clone().unwrap_or_else(unknown),
+            member_names::CHROMA_DIR
+        )?;
+    }
+    if has(members, Component::OdooDump) {
+        writeln!(out, "## The whole Odoo database\n")?;
+        writeln!(
+            out,
+            "`{}` is a plain `pg_dump` of the same snapshot.\n\n\
+             ```sh\ncreatedb restored_odoo\n\
+             psql -X -v ON_ERROR_STOP=1 -1 -d restored_odoo -f restored/{0}\n```\n",
+            member_names::ODOO_DUMP
+        )?;
+    }
+    if !finished.omissions.is_empty() {
+        writeln!(out, "## What is not in this bundle\n")?;
+        for omission in &finished.omissions {
+            writeln!(
+                out,
+                "- {}: {}: {}",
+                omission.component, omission.what, omission.reason
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn has(members: &[Member], component: Component) -> bool {
+    members.iter().any(|member| member.component == component)
+}
+
+fn write_contents(
+    out: &mut String,
+    models: &[ModelEntry],
+    finished: &Finished<'_>,
+    members: &[Member],
+) -> std::fmt::Result {
+    writeln!(out, "| component | members | bytes |\n|---|---:|---:|")?;
+    for component in Component::ALL {
+        let of_it = || members.iter().filter(|m| m.component == component);
+        if of_it().next().is_some() {
+            let bytes = of_it().map(|m| m.raw_len).sum();
+            writeln!(out, "| {component} | {} | {} |", of_it().count(), human_size(bytes))?;
+        }
+    }
+    let count = |status| models.iter().filter(|m| m.status == status).count();
+    let rows: u64 = models.iter().map(|m| m.rows).sum();
+    writeln!(
+        out,
+        "\n{} models with {rows} rows, {} empty models; {} tables in all. `{}` accounts for every \
+         model, also for those that are not here and why.\n",
+        count(ModelStatus::Exported),
+        count(ModelStatus::Empty),
+        finished.report.tables.len(),
+        member_names::MODEL_LIST
+    )
+}
+
+fn write_rows(out: &mut String) -> std::fmt::Result {
+    writeln!(out, "## Rows\n")?;
+    writeln!(
+        out,
+        "Every table is a folder of Parquet files (`part-00000.parquet`, …) that DuckDB, pandas, \
+         pyarrow, Polars and Spark read:\n\n\
+         ```sql\n-- DuckDB\nSELECT count(*) FROM 'restored/odoo_data/models/ai.message/*.parquet';\n```\n\n\
+         Reading them back by hand:\n\n\
+         - The field metadata `arkstream.pg_type` is the column's PostgreSQL type, and \
+         `arkstream.encoding` says whether its values are typed (`native`) or the type's output text \
+         (`text`).\n\
+         - A column named by `arkstream.companion` holds, as text, the values that the typed column \
+         cannot carry (`NaN` in a `numeric(10,2)`, `infinity` in a `date`, `24:00:00` …); the typed \
+         column is NULL there. Read it as `coalesce(companion, typed::text)::type`.\n\
+         - Load models in the order of `model_import_order` in `metadata.json`; inside a cycle of \
+         foreign keys insert the nullable ones as NULL first and update them afterwards.\n\
+         - Ids of users, partners, companies and currencies belong to the source database. \
+         `odoo_data/support/` holds what identifies them (external ids, logins, names).\n\
+         - After loading, set every sequence at least to the state in `odoo_data/support/sequences`, \
+         never backwards.\n"
+    )
+}
+
+fn write_graph(
+    out: &mut String,
+    facts: &StackFacts,
+    finished: &Finished<'_>,
+) -> std::fmt::Result {
+    let info = &facts.database_info;
+    let database = info.graph_database.as_deref().unwrap_or("graph");
+    writeln!(out, "## Graph database (Apache AGE)\n")?;
+    writeln!(
+        out,
+        "Restore into a **new** database as a superuser; never over an existing graph: without \
+         `ON_ERROR_STOP` every edge would be doubled. Do not create the extension first, the dump \
+         does. The dump carries AGE's catalogs with raw OIDs, which are stale afterwards: queries \
+         fail with `graph with oid … does not exist` until they are rebuilt. So load dump and fix-up \
+         in one transaction:\n\n\
+         ```sh\ncreatedb {database}_restored\n\
+         cat restored/{} age_fix_up.sql | psql -X -v ON_ERROR_STOP=1 -1 -d {database}_restored\n```\n\n\
+         with this `age_fix_up.sql`:\n\n```sql\n{AGE_FIX_UP}```\n\n\
+         If `psql` does not know `\\restrict`, it is older than the `pg_dump` that wrote the dump: \
+         delete the two lines that begin with `\\restrict` and `\\unrestrict`.\n\
+         Check it in a new session, for AGE caches its catalogs: \
+         `LOAD 'age'; SELECT * FROM ag_catalog.cypher('{}', $$MATCH (n) RETURN count(n)$$) AS (n ag_catalog.agtype);`. \
+         Then swap the names with `ALTER DATABASE … RENAME TO …`.\n",
+        member_names::GRAPH_DUMP,
+        info.graph_name.as_deref().unwrap_or("GRAPH"),
+    )?;
+    if let Some(graph) = &finished.report.graph
+        && !graph.settings_sql.is_empty()
+    {
+        writeln!(
+            out,
+            "The dump holds no owners, grants and database settings. These statements reapply them \
+             (owner was `{}`):\n\n```sql\n{}\n```\n",
+            graph.owner,
+            graph.settings_sql.join("\n")
+        )?;
+    }
+    Ok(())
+}

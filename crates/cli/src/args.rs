@@ -1,0 +1,265 @@
+//! The command line.
+//!
+//! Every option of the sources can also stand in the environment (`ARKSTREAM_…`) and in a
+//! configuration file (see [`crate::settings`]); the command line wins over the environment, and
+//! the environment over the file.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::units;
+
+/// Streams a whole AI application stack into one verified ZIP file.
+///
+/// Odoo models, the Odoo filestore, an Apache AGE graph database and a ChromaDB directory, as of
+/// one moment, while everything keeps running.
+#[derive(Debug, Parser)]
+#[command(name = "arkstream", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// Say more: -v for what happens, -vv for everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes:
+  0 complete   1 internal error   2 usage or configuration   3 finished, but something was left out
+  4 damage found   5 incompatible versions   6 output refused (exists, locked)
+  7 source not reachable or tool missing   8 no space   130 interrupted";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Back up the stack into one bundle.
+    #[command(after_help = "Examples:
+  arkstream backup --odoo-conf /etc/odoo/odoo.conf --out /backup/
+  arkstream backup --odoo-db postgresql://odoo@localhost/prod --chroma /srv/chroma --no-graph
+  arkstream backup --odoo-conf odoo.conf --dry-run")]
+    Backup(BackupArgs),
+    /// Prove a bundle: every byte, every row, every reference.
+    Verify(VerifyArgs),
+    /// List members, rows, sizes, ratios.
+    Ls(BundleArgs),
+    /// Show metadata, versions, generations, omissions.
+    Show(BundleArgs),
+    /// Write one member's bytes to standard output, hashes checked on the way.
+    Cat(CatArgs),
+    /// Unpack a bundle, hashes checked on the way.
+    Extract(ExtractArgs),
+    /// Say what is reachable, which tools were found, and what would be missing.
+    Doctor(DoctorArgs),
+    /// Build a sample stack, back it up, verify it.
+    Demo(DemoArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print a JSON Schema: manifest, metadata, model_list, journal or config.
+    Schema {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Where the data is. Shared by `backup` and `doctor`.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct SourceArgs {
+    /// The Odoo database: a libpq URL or `key=value …` string.
+    #[arg(long, env = "ARKSTREAM_ODOO_DB", value_name = "URL", hide_env_values = true)]
+    pub(crate) odoo_db: Option<String>,
+    /// Odoo's filestore of this database. Default: `data_dir/filestore/<db>`.
+    #[arg(long, env = "ARKSTREAM_FILESTORE", value_name = "DIR")]
+    pub(crate) filestore: Option<PathBuf>,
+    /// The graph database. Default: as `ai_memory_config` says.
+    #[arg(long, env = "ARKSTREAM_GRAPH_DB", value_name = "URL", hide_env_values = true)]
+    pub(crate) graph_db: Option<String>,
+    /// The ChromaDB directory. Default: as `ai_memory_config` says.
+    #[arg(long, env = "ARKSTREAM_CHROMA", value_name = "DIR")]
+    pub(crate) chroma: Option<PathBuf>,
+    /// The folder that a relative ChromaDB directory is relative to (Odoo's working directory).
+    #[arg(long, env = "ARKSTREAM_CHROMA_BASE", value_name = "DIR")]
+    pub(crate) chroma_base: Option<PathBuf>,
+    /// Odoo's configuration file: database, data_dir, pg_path.
+    #[arg(long, env = "ARKSTREAM_ODOO_CONF", value_name = "FILE")]
+    pub(crate) odoo_conf: Option<PathBuf>,
+    /// A file whose first line is the password of the Odoo database.
+    #[arg(long, env = "ARKSTREAM_PASSWORD_FILE", value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// A file whose first line is the password of the graph database.
+    #[arg(long, env = "ARKSTREAM_GRAPH_PASSWORD_FILE", value_name = "FILE")]
+    pub(crate) graph_password_file: Option<PathBuf>,
+    /// Where PostgreSQL's programs are looked for first.
+    #[arg(long, env = "ARKSTREAM_PG_PATH", value_name = "DIR")]
+    pub(crate) pg_path: Option<PathBuf>,
+    /// Which models: `sam_ai`, `all`, or a file with one name or pattern a line.
+    #[arg(long, env = "ARKSTREAM_PROFILE", value_name = "sam_ai|all|FILE")]
+    pub(crate) profile: Option<String>,
+    /// Only these models of the profile.
+    #[arg(long, env = "ARKSTREAM_MODELS", value_name = "GLOB,…", value_delimiter = ',')]
+    pub(crate) models: Vec<String>,
+    /// Not these models.
+    #[arg(long, env = "ARKSTREAM_EXCLUDE", value_name = "GLOB,…", value_delimiter = ',')]
+    pub(crate) exclude: Vec<String>,
+    /// Take the rows of transient models (wizards) too.
+    #[arg(long, env = "ARKSTREAM_INCLUDE_TRANSIENT")]
+    pub(crate) include_transient: bool,
+    /// Take files of the filestore that no attachment refers to, too.
+    #[arg(long, env = "ARKSTREAM_INCLUDE_ORPHANS")]
+    pub(crate) include_orphans: bool,
+    /// Add a dump of the whole Odoo database.
+    #[arg(long, env = "ARKSTREAM_ODOO_DUMP")]
+    pub(crate) odoo_dump: bool,
+    /// Leave the graph database out.
+    #[arg(long, env = "ARKSTREAM_NO_GRAPH", conflicts_with = "graph_db")]
+    pub(crate) no_graph: bool,
+    /// Leave ChromaDB out.
+    #[arg(long, env = "ARKSTREAM_NO_CHROMA", conflicts_with = "chroma")]
+    pub(crate) no_chroma: bool,
+    /// Leave the filestore out.
+    #[arg(long, env = "ARKSTREAM_NO_FILESTORE", conflicts_with = "filestore")]
+    pub(crate) no_filestore: bool,
+    /// Whether the graph dump shares the barrier's snapshot, or `pg_dump` takes its own (for
+    /// servers with a single backend and behind transaction poolers).
+    #[arg(long, env = "ARKSTREAM_GRAPH_SNAPSHOT", value_enum)]
+    pub(crate) graph_snapshot: Option<GraphSnapshot>,
+    /// How long writers of ChromaDB may be held.  [default: 60s]
+    #[arg(long, env = "ARKSTREAM_CHROMA_MAX_HOLD", value_name = "TIME", value_parser = units::parse_duration)]
+    pub(crate) chroma_max_hold: Option<Duration>,
+    /// How long to wait for table locks and for ChromaDB's lock.  [default: 60s]
+    #[arg(long, env = "ARKSTREAM_LOCK_TIMEOUT", value_name = "TIME", value_parser = units::parse_duration)]
+    pub(crate) lock_timeout: Option<Duration>,
+    /// Connections and workers that read at once.  [default: the number of cores, at most 4]
+    #[arg(long, short, env = "ARKSTREAM_JOBS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) jobs: Option<u16>,
+    /// A configuration file.  [default: ./arkstream.toml, if it exists]
+    #[arg(long, env = "ARKSTREAM_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum GraphSnapshot {
+    /// The barrier's snapshot.
+    Shared,
+    /// A snapshot of `pg_dump`'s own, a moment later.
+    Own,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BackupArgs {
+    #[command(flatten)]
+    pub(crate) sources: SourceArgs,
+    /// The bundle, or the folder for `sam_ai_complete_backup_YYYYMMDD_HHMMSS.zip`.
+    #[arg(long, short, env = "ARKSTREAM_OUT", value_name = "FILE|DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Bytes that may be in flight, such as 256MiB; at least 32MiB.  [default: 64MiB a job]
+    #[arg(long, env = "ARKSTREAM_MEMORY", value_name = "SIZE", value_parser = units::parse_size)]
+    pub(crate) memory: Option<u64>,
+    /// Discard what an interrupted run left at this output.
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// End with one JSON object on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// How progress is shown, on standard error.
+    #[arg(long, env = "ARKSTREAM_PROGRESS", value_enum, default_value = "auto")]
+    pub(crate) progress: ProgressMode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressMode {
+    /// Bars on a terminal, lines elsewhere.
+    Auto,
+    /// One bar a component.
+    Bar,
+    /// Lines.
+    Plain,
+    /// One JSON object a line.
+    Json,
+    /// Nothing.
+    None,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The bundle.
+    pub(crate) bundle: PathBuf,
+    /// Read only this share of the chunks, without looking at contents.
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    pub(crate) sample: Option<f64>,
+    /// End with one JSON object on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// How progress is shown, on standard error.
+    #[arg(long, env = "ARKSTREAM_PROGRESS", value_enum, default_value = "auto")]
+    pub(crate) progress: ProgressMode,
+}
+
+fn parse_percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').parse() {
+        Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent),
+        _ => Err("it must be above 0 and at most 100".to_owned()),
+    }
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BundleArgs {
+    /// The bundle.
+    pub(crate) bundle: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CatArgs {
+    /// The bundle.
+    pub(crate) bundle: PathBuf,
+    /// The member, as `arkstream ls` names it.
+    pub(crate) member: String,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ExtractArgs {
+    /// The bundle.
+    pub(crate) bundle: PathBuf,
+    /// The folder; created if it does not exist. Nothing in it is overwritten.
+    pub(crate) dir: PathBuf,
+    /// Only these members; a name that ends in `/` stands for everything below it.
+    pub(crate) members: Vec<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) sources: SourceArgs,
+    /// Where the bundle would go.
+    #[arg(long, short, env = "ARKSTREAM_OUT", value_name = "FILE|DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// The folder for sample and bundle; must be empty or not exist.  [default: ./demo]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// How much data: 1 is some thousands of messages.
+    #[arg(long, default_value = "1", value_name = "FACTOR")]
+    pub(crate) scale: f64,
+    /// A Python with the `chromadb` package, which makes the ChromaDB directory.
+    #[arg(long, env = "ARKSTREAM_DEMO_PYTHON", value_name = "FILE")]
+    pub(crate) python: Option<PathBuf>,
+    /// How progress is shown, on standard error.
+    #[arg(long, env = "ARKSTREAM_PROGRESS", value_enum, default_value = "auto")]
+    pub(crate) progress: ProgressMode,
+}

@@ -1,0 +1,63 @@
+//! `arkstream`: arguments, wiring, progress, exit codes.
+//!
+//! This crate is where everything meets, and the only one that may import all others. It holds no
+//! knowledge of its own about formats or systems: a command reads its arguments, puts sources,
+//! sink and observers together, runs them, and turns the outcome into words and an exit code.
+
+mod args;
+mod checks;
+mod commands;
+mod exit;
+mod logging;
+mod memory;
+mod output;
+mod progress;
+mod settings;
+mod sources;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let log = logging::start(cli.verbose);
+    let outcome = match cli.command {
+        Command::Backup(args) => block_on(commands::backup::run(args, log)),
+        Command::Doctor(args) => block_on(commands::doctor::run(args)),
+        Command::Demo(args) => block_on(commands::demo::run(args, log)),
+        Command::Verify(args) => commands::verify::run(&args),
+        Command::Ls(args) => commands::inspect::ls(&args),
+        Command::Show(args) => commands::inspect::show(&args),
+        Command::Cat(args) => commands::inspect::cat(&args),
+        Command::Extract(args) => commands::inspect::extract(&args),
+        Command::Completions { shell } => commands::inspect::completions(shell),
+        Command::Schema { name } => commands::inspect::schema(&name),
+    };
+    match outcome {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            exit::report(&failure);
+            exit::Code::of(&failure).into()
+        }
+    }
+}
+
+fn block_on<T>(
+    future: impl Future<Output = Result<T, arkstream_pipeline::Failure>>,
+) -> Result<T, arkstream_pipeline::Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            arkstream_pipeline::Failure::io(
+                arkstream_pipeline::FailureKind::Internal,
+                "start the runtime",
+                error,
+            )
+        })?
+        .block_on(future)
+}

@@ -1,0 +1,73 @@
+//! Where a bundle goes, and what is printed.
+
+use std::{
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use chrono::{DateTime, Local};
+
+use arkstream_pipeline::{Failure, FailureKind};
+
+/// The bundle's path: a file as it was named, or the default name in a folder.
+pub(crate) fn bundle_path(out: Option<&Path>, now: DateTime<Local>) -> PathBuf {
+    let name = format!("sam_ai_complete_backup_{}.zip", now.format("%Y%m%d_%H%M%S"));
+    match out {
+        None => PathBuf::from(name),
+        Some(out) if out.is_dir() || out.as_os_str().to_string_lossy().ends_with('/') => {
+            out.join(name)
+        }
+        Some(out) => out.to_owned(),
+    }
+}
+
+/// Prints to standard output. A reader who has seen enough (`| head`) is no error.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome
+            .map_err(|error| Failure::io(FailureKind::Refused, "write to standard output", error)),
+    }
+}
+
+/// Prints a value as JSON, indented.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let mut text = serde_json::to_string_pretty(value)
+        .map_err(|error| Failure::new(FailureKind::Internal, "write JSON", error))?;
+    text.push('\n');
+    print(&text)
+}
+
+/// Rows in columns as wide as their widest cell. Columns whose title begins with `>` are aligned
+/// to the right.
+pub(crate) fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
+    let heads: Vec<String> = titles
+        .iter()
+        .map(|title| title.trim_start_matches('>').to_owned())
+        .collect();
+    let mut widths: Vec<usize> = heads.iter().map(|head| head.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for cells in std::iter::once(&heads).chain(rows) {
+        let mut line = String::new();
+        for ((cell, title), width) in cells.iter().zip(titles).zip(&widths) {
+            let pad = " ".repeat(width.saturating_sub(cell.chars().count()));
+            if title.starts_with('>') {
+                line.push_str(&pad);
+                line.push_str(cell);
+            } else {
+                line.push_str(cell);
+                line.push_str(&pad);
+            }
+            line.push_str("  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,274 @@
+//! Progress for terminals, logs and programs. Everything goes to standard error.
+
+use std::{
+    collections::BTreeMap,
+    io::{IsTerminal as _, stderr},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use arkstream_format::Component;
+use arkstream_pipeline::{Event, Observer, Silent};
+
+use crate::{args::ProgressMode, units};
+
+/// How often plain progress speaks of a component that is under way.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The observer for a mode; it also writes the run's log.
+pub(crate) fn observer(mode: ProgressMode) -> Arc<dyn Observer> {
+    let shown: Box<dyn Observer> = match mode {
+        ProgressMode::None => Box::new(Silent),
+        ProgressMode::Json => Box::new(Json),
+        ProgressMode::Bar => Box::new(Bars::default()),
+        ProgressMode::Auto if stderr().is_terminal() => Box::new(Bars::default()),
+        ProgressMode::Auto | ProgressMode::Plain => Box::new(Plain::default()),
+    };
+    Arc::new(Logged { shown })
+}
+
+/// Passes events on, and logs those that belong into `logs/export_log.txt`.
+struct Logged {
+    shown: Box<dyn Observer>,
+}
+
+impl Observer for Logged {
+    fn event(&self, event: &Event) {
+        match event {
+            Event::Planned {
+                component,
+                bytes,
+                items,
+            } => tracing::info!(%component, bytes, items, "planned"),
+            Event::Started { component } => tracing::info!(%component, "started"),
+            Event::Finished { component } => tracing::info!(%component, "finished"),
+            Event::Barrier { skew } => tracing::info!(?skew, "all snapshots taken"),
+            Event::Omitted(omission) => tracing::warn!(
+                component = %omission.component, what = %omission.what, reason = %omission.reason,
+                "left out"
+            ),
+            Event::Note(note) => tracing::info!("{note}"),
+            Event::Warning(warning) => tracing::warn!("{warning}"),
+            Event::Member {
+                component: Component::Filestore,
+                name,
+                ..
+            } => tracing::debug!(name, "member"),
+            Event::Member {
+                name,
+                rows,
+                raw_bytes,
+                stored_bytes,
+                ..
+            } => tracing::info!(name, rows, raw_bytes, stored_bytes, "member"),
+            Event::Read { .. } => {}
+        }
+        self.shown.event(event);
+    }
+}
+
+/// One bar a component, with rate and time left.
+#[derive(Default)]
+struct Bars {
+    screen: MultiProgress,
+    bars: Mutex<BTreeMap<Component, ProgressBar>>,
+}
+
+impl Bars {
+    fn bar(&self, component: Component, then: impl FnOnce(&ProgressBar)) {
+        if let Some(bar) = self
+            .bars
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&component)
+        {
+            then(bar);
+        }
+    }
+
+    fn say(&self, line: &str) {
+        // Without a terminal there is nobody to say it to.
+        let _ = self.screen.println(line);
+    }
+}
+
+impl Observer for Bars {
+    fn event(&self, event: &Event) {
+        match event {
+            Event::Planned {
+                component, bytes, ..
+            } => {
+                let bar = self.screen.add(ProgressBar::new(*bytes));
+                let style = ProgressStyle::with_template(
+                    "{prefix:>10} [{bar:30}] {bytes:>10} / {total_bytes:10} {bytes_per_sec:>12}  {eta:>4} left  {msg}",
+                )
+                .unwrap_or_else(|_| ProgressStyle::default_bar())
+                .progress_chars("=> ");
+                bar.set_style(style);
+                bar.set_prefix(component.name());
+                self.bars
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(*component, bar);
+            }
+            Event::Started { component } => self.bar(*component, |bar| {
+                bar.reset_eta();
+                bar.enable_steady_tick(Duration::from_millis(200));
+            }),
+            Event::Read { component, bytes } => self.bar(*component, |bar| {
+                bar.inc(*bytes);
+                // Sizes of tables and dumps are estimates.
+                if bar.length().is_some_and(|length| bar.position() > length) {
+                    bar.set_length(bar.position());
+                }
+            }),
+            Event::Member {
+                component, name, ..
+            } => self.bar(*component, |bar| {
+                bar.set_message(name.rsplit('/').nth(1).unwrap_or(name).to_owned());
+            }),
+            Event::Finished { component } => self.bar(*component, |bar| {
+                bar.set_length(bar.position());
+                bar.finish_with_message("done");
+            }),
+            Event::Barrier { skew } => self.say(&format!(
+                "all snapshots taken within {}",
+                units::duration(*skew)
+            )),
+            Event::Omitted(omission) => self.say(&format!(
+                "left out: {}: {}: {}",
+                omission.component, omission.what, omission.reason
+            )),
+            Event::Warning(warning) => self.say(&format!("warning: {warning}")),
+            Event::Note(_) => {}
+        }
+    }
+}
+
+/// One line when something begins or ends, and now and then in between.
+#[derive(Default)]
+struct Plain {
+    components: Mutex<BTreeMap<Component, PlainState>>,
+}
+
+#[derive(Clone, Default)]
+struct PlainState {
+    planned: u64,
+    read: u64,
+    rows: u64,
+    members: u64,
+    started: Option<Instant>,
+    spoke: Option<Instant>,
+}
+
+impl Plain {
+    fn update(
+        &self,
+        component: Component,
+        then: impl FnOnce(&mut PlainState) -> Option<String>,
+    ) {
+        let mut components = self
+            .components
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(line) = then(components.entry(component).or_default()) {
+            eprintln!("{component}: {line}");
+        }
+    }
+}
+
+impl Observer for Plain {
+    fn event(&self, event: &Event) {
+        match event {
+            Event::Planned {
+                component,
+                bytes,
+                items,
+            } => self.update(*component, |state| {
+                state.planned = *bytes;
+                Some(format!("{items} to read, about {}", units::size(*bytes)))
+            }),
+            Event::Started { component } => self.update(*component, |state| {
+                state.started = Some(Instant::now());
+                state.spoke = state.started;
+                None
+            }),
+            Event::Read { component, bytes } => self.update(*component, |state| {
+                state.read += bytes;
+                let due = state.spoke.is_some_and(|at| at.elapsed() >= PLAIN_INTERVAL);
+                due.then(|| {
+                    state.spoke = Some(Instant::now());
+                    format!(
+                        "{} of about {}",
+                        units::size(state.read),
+                        units::size(state.planned.max(state.read))
+                    )
+                })
+            }),
+            Event::Member {
+                component, rows, ..
+            } => self.update(*component, |state| {
+                state.rows += rows;
+                state.members += 1;
+                None
+            }),
+            Event::Finished { component } => self.update(*component, |state| {
+                let time = state.started.map_or(Duration::ZERO, |at| at.elapsed());
+                Some(format!(
+                    "done, {} members, {} rows, {} in {}",
+                    state.members,
+                    state.rows,
+                    units::size(state.read),
+                    units::duration(time)
+                ))
+            }),
+            Event::Barrier { skew } => {
+                eprintln!("all snapshots taken within {}", units::duration(*skew));
+            }
+            Event::Omitted(omission) => eprintln!(
+                "left out: {}: {}: {}",
+                omission.component, omission.what, omission.reason
+            ),
+            Event::Warning(warning) => eprintln!("warning: {warning}"),
+            Event::Note(note) => eprintln!("{note}"),
+        }
+    }
+}
+
+/// One JSON object a line.
+struct Json;
+
+impl Observer for Json {
+    fn event(&self, event: &Event) {
+        let object = match event {
+            Event::Planned {
+                component,
+                bytes,
+                items,
+            } => json!({"event": "planned", "component": component, "bytes": bytes, "items": items}),
+            Event::Started { component } => json!({"event": "started", "component": component}),
+            Event::Read { component, bytes } => {
+                json!({"event": "read", "component": component, "bytes": bytes})
+            }
+            Event::Member {
+                component,
+                name,
+                rows,
+                raw_bytes,
+                stored_bytes,
+            } => json!({"event": "member", "component": component, "name": name, "rows": rows,
+                        "raw_bytes": raw_bytes, "stored_bytes": stored_bytes}),
+            Event::Finished { component } => json!({"event": "finished", "component": component}),
+            Event::Barrier { skew } => {
+                json!({"event": "barrier", "skew_ms": skew.as_millis() as u64})
+            }
+            Event::Omitted(omission) => json!({"event": "omitted", "omission": omission}),
+            Event::Note(note) => json!({"event": "note", "text": note}),
+            Event::Warning(warning) => json!({"event": "warning", "text": warning}),
+        };
+        eprintln!("{object}");
+    }
+}

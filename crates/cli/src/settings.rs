@@ -1,0 +1,163 @@
+//! `arkstream.toml`: the options of `backup` and `doctor`, for those who run them every night.
+//!
+//! The keys are the long options with underscores; the command line and the environment win over
+//! them. An unknown key is an error: a misspelt option that is ignored would be a silent omission.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use arkstream_pipeline::{Failure, FailureKind};
+
+use crate::{
+    args::{GraphSnapshot, SourceArgs},
+    units,
+};
+
+/// Where the configuration is looked for when nobody says.
+const DEFAULT_FILE: &str = "arkstream.toml";
+
+/// The configuration file.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Settings {
+    /// `--odoo-db`
+    odoo_db: Option<String>,
+    /// `--filestore`
+    filestore: Option<PathBuf>,
+    /// `--graph-db`
+    graph_db: Option<String>,
+    /// `--chroma`
+    chroma: Option<PathBuf>,
+    /// `--chroma-base`
+    chroma_base: Option<PathBuf>,
+    /// `--odoo-conf`
+    odoo_conf: Option<PathBuf>,
+    /// `--password-file`
+    password_file: Option<PathBuf>,
+    /// `--graph-password-file`
+    graph_password_file: Option<PathBuf>,
+    /// `--pg-path`
+    pg_path: Option<PathBuf>,
+    /// `--profile`
+    profile: Option<String>,
+    /// `--models`
+    models: Vec<String>,
+    /// `--exclude`
+    exclude: Vec<String>,
+    /// `--include-transient`
+    include_transient: bool,
+    /// `--include-orphans`
+    include_orphans: bool,
+    /// `--odoo-dump`
+    odoo_dump: bool,
+    /// `--no-graph`
+    no_graph: bool,
+    /// `--no-chroma`
+    no_chroma: bool,
+    /// `--no-filestore`
+    no_filestore: bool,
+    /// `--graph-snapshot`
+    graph_snapshot: Option<GraphSnapshot>,
+    /// `--chroma-max-hold`, such as `60s`
+    chroma_max_hold: Option<String>,
+    /// `--lock-timeout`, such as `60s`
+    lock_timeout: Option<String>,
+    /// `--jobs`
+    jobs: Option<u16>,
+    /// `--out`
+    pub(crate) out: Option<PathBuf>,
+    /// `--memory`, such as `256MiB`
+    pub(crate) memory: Option<String>,
+}
+
+impl Settings {
+    /// Reads the file that was named, or the default one if it exists.
+    pub(crate) fn read(named: Option<&Path>) -> Result<Self, Failure> {
+        let path = named.unwrap_or(Path::new(DEFAULT_FILE));
+        let attempted = || format!("read the configuration {}", path.display());
+        match std::fs::read_to_string(path) {
+            Ok(text) => toml::from_str(&text).map_err(|error| {
+                // The message of the parser quotes the line, which may hold a password.
+                Failure::new(FailureKind::Usage, attempted(), error.message())
+                    .help("`arkstream schema config` prints what the file may hold")
+            }),
+            Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => {
+                Ok(Self::default())
+            }
+            Err(error) => Err(Failure::io(FailureKind::Usage, attempted(), error)),
+        }
+    }
+
+    /// Fills in what command line and environment left open.
+    pub(crate) fn fill(&self, args: &mut SourceArgs) -> Result<(), Failure> {
+        let mine = self.clone();
+        // A source that was named, and one that was declined, outrank the file's opposite.
+        let declined = |named: bool, declined: &mut bool, file: bool| {
+            *declined = *declined || (file && !named);
+        };
+        declined(args.graph_db.is_some(), &mut args.no_graph, mine.no_graph);
+        declined(args.chroma.is_some(), &mut args.no_chroma, mine.no_chroma);
+        declined(args.filestore.is_some(), &mut args.no_filestore, mine.no_filestore);
+        or(&mut args.odoo_db, mine.odoo_db);
+        or(&mut args.filestore, mine.filestore);
+        or(&mut args.graph_db, mine.graph_db);
+        or(&mut args.chroma, mine.chroma);
+        or(&mut args.chroma_base, mine.chroma_base);
+        or(&mut args.odoo_conf, mine.odoo_conf);
+        or(&mut args.password_file, mine.password_file);
+        or(&mut args.graph_password_file, mine.graph_password_file);
+        or(&mut args.pg_path, mine.pg_path);
+        or(&mut args.profile, mine.profile);
+        or(&mut args.graph_snapshot, mine.graph_snapshot);
+        or(&mut args.jobs, mine.jobs);
+        or(&mut args.chroma_max_hold, time(mine.chroma_max_hold, "chroma_max_hold")?);
+        or(&mut args.lock_timeout, time(mine.lock_timeout, "lock_timeout")?);
+        for (args, mine) in [
+            (&mut args.models, mine.models),
+            (&mut args.exclude, mine.exclude),
+        ] {
+            if args.is_empty() {
+                *args = mine;
+            }
+        }
+        args.include_transient |= mine.include_transient;
+        args.include_orphans |= mine.include_orphans;
+        args.odoo_dump |= mine.odoo_dump;
+        Ok(())
+    }
+
+    /// `--memory`, if it stands in the file.
+    pub(crate) fn memory(&self) -> Result<Option<u64>, Failure> {
+        self.memory
+            .as_deref()
+            .map(units::parse_size)
+            .transpose()
+            .map_err(|why| invalid("memory", &why))
+    }
+}
+
+fn or<T>(given: &mut Option<T>, mine: Option<T>) {
+    if given.is_none() {
+        *given = mine;
+    }
+}
+
+fn time(text: Option<String>, key: &str) -> Result<Option<std::time::Duration>, Failure> {
+    text.as_deref()
+        .map(units::parse_duration)
+        .transpose()
+        .map_err(|why| invalid(key, &why))
+}
+
+fn invalid(key: &str, why: &str) -> Failure {
+    Failure::new(
+        FailureKind::Usage,
+        format!("read `{key}` in the configuration"),
+        why,
+    )
+}
