@@ -29,6 +29,7 @@ main() {
     exit 2
   fi
   mkdir -p "$env_dir"
+  [[ -w $env_dir ]] || fail "$env_dir is not writable: another user made it (a run with sudo?). Remove it, or set ARKSTREAM_TEST_ENV."
   env_dir=$(cd "$env_dir" && pwd)
   log=$env_dir/setup.log
   # Two runs at once would install into each other.

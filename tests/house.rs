@@ -37,7 +37,9 @@ fn crates_import_what_the_architecture_allows() {
             let names = row[1].split(", ").filter(|name| !name.is_empty());
             (
                 row[0].trim_matches('`').to_owned(),
-                names.map(|name| name.trim_matches('`').to_owned()).collect(),
+                names
+                    .map(|name| name.trim_matches('`').to_owned())
+                    .collect(),
             )
         })
         .collect();
@@ -66,7 +68,11 @@ fn crates_import_what_the_architecture_allows() {
         }
         seen.insert(name);
     }
-    assert_eq!(seen, allowed.into_keys().collect(), "crates and table differ");
+    assert_eq!(
+        seen,
+        allowed.into_keys().collect(),
+        "crates and table differ"
+    );
 }
 
 #[test]
@@ -151,14 +157,22 @@ fn exit_codes_are_those_of_the_help() {
     let (_, codes) = help.split_once("Exit codes:").unwrap();
     let words: Vec<&str> = codes.split_whitespace().collect();
     for row in table("docs/ERRORS.md", "codes") {
-        assert!(words.contains(&row[0].as_str()), "code {} is not in --help", row[0]);
+        assert!(
+            words.contains(&row[0].as_str()),
+            "code {} is not in --help",
+            row[0]
+        );
     }
 }
 
 #[test]
 fn paths_and_hosts_of_one_machine_are_not_in_the_tree() {
     let output = Command::new("git")
-        .args(["grep", "-nIE", "/(work|farm)/|https?://[a-z.]*(pypi|npmjs|crates)[a-z.]*/"])
+        .args([
+            "grep",
+            "-nIE",
+            "/(work|farm)/|https?://[a-z.]*(pypi|npmjs|crates)[a-z.]*/",
+        ])
         .args(["--", ".", ":!tests/house.rs", ":!LICENSE", ":!Cargo.lock"])
         .current_dir(root())
         .output()

@@ -33,6 +33,8 @@ import pyarrow.parquet as pq
 
 SECTIONS = ("models", "relations", "support")
 SETTINGS = [
+    # Names inside values (regclass …) are exported with their schema.
+    "SET search_path = ''",
     "SET client_encoding = 'UTF8'",
     "SET DateStyle = 'ISO, YMD'",
     "SET IntervalStyle = 'postgres'",

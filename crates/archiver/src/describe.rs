@@ -57,15 +57,36 @@ pub(crate) async fn write(
 ) -> Result<Vec<ModelEntry>, Failure> {
     let models = describe.model_list();
     let facts = describe.facts();
-    put(sink, run, finished, member_names::MODEL_LIST, json(&models)?).await?;
+    put(
+        sink,
+        run,
+        finished,
+        member_names::MODEL_LIST,
+        json(&models)?,
+    )
+    .await?;
     let text = instructions::render(&facts, &models, finished, &sink.members().await?);
     put(sink, run, finished, member_names::INSTRUCTIONS, text.into()).await?;
-    put(sink, run, finished, member_names::LOG, describe.log().into()).await?;
+    put(
+        sink,
+        run,
+        finished,
+        member_names::LOG,
+        describe.log().into(),
+    )
+    .await?;
 
     // Last: it covers all members before it.
     let members = sink.members().await?;
     let metadata = metadata(&facts, &models, finished, &members);
-    put(sink, run, finished, member_names::METADATA, json(&metadata)?).await?;
+    put(
+        sink,
+        run,
+        finished,
+        member_names::METADATA,
+        json(&metadata)?,
+    )
+    .await?;
     Ok(models)
 }
 

@@ -91,7 +91,9 @@ fn write_all(
              cannot open it; a newer one migrates it.\n\n\
              ```sh\nmv CHROMA_DIR CHROMA_DIR_backup\n\
              cp -r restored/{} CHROMA_DIR\n```\n",
-            info.chroma_persist_directory.clone().unwrap_or_else(unknown),
+            info.chroma_persist_directory
+                .clone()
+                .unwrap_or_else(unknown),
             member_names::CHROMA_DIR
         )?;
     }
@@ -133,7 +135,12 @@ fn write_contents(
         let of_it = || members.iter().filter(|m| m.component == component);
         if of_it().next().is_some() {
             let bytes = of_it().map(|m| m.raw_len).sum();
-            writeln!(out, "| {component} | {} | {} |", of_it().count(), human_size(bytes))?;
+            writeln!(
+                out,
+                "| {component} | {} | {} |",
+                of_it().count(),
+                human_size(bytes)
+            )?;
         }
     }
     let count = |status| models.iter().filter(|m| m.status == status).count();
@@ -172,11 +179,7 @@ fn write_rows(out: &mut String) -> std::fmt::Result {
     )
 }
 
-fn write_graph(
-    out: &mut String,
-    facts: &StackFacts,
-    finished: &Finished<'_>,
-) -> std::fmt::Result {
+fn write_graph(out: &mut String, facts: &StackFacts, finished: &Finished<'_>) -> std::fmt::Result {
     let info = &facts.database_info;
     let database = info.graph_database.as_deref().unwrap_or("graph");
     writeln!(out, "## Graph database (Apache AGE)\n")?;

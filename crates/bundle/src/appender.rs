@@ -146,7 +146,9 @@ impl Appender {
                 },
             };
             if let Err(failure) = outcome {
-                *failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(failure);
+                *failed
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(failure);
                 return;
             }
         }

@@ -87,7 +87,12 @@ impl Check<'_> {
         let end = self.at.saturating_add(bytes.len() as u64);
         match durable::read_exact_at(self.file, &mut found, self.at) {
             Err(error) => {
-                self.damage(self.at, end, member, format!("{what} cannot be read: {error}"));
+                self.damage(
+                    self.at,
+                    end,
+                    member,
+                    format!("{what} cannot be read: {error}"),
+                );
             }
             Ok(()) => {
                 if let Some(first) = bytes.iter().zip(&found).position(|(a, b)| a != b) {
@@ -128,7 +133,11 @@ impl Check<'_> {
             );
             self.at = member.header_offset;
         }
-        self.expect(&entry.local_header(), Some(&member.name), "the local header");
+        self.expect(
+            &entry.local_header(),
+            Some(&member.name),
+            "the local header",
+        );
         if self.at != member.data_offset {
             self.damage(
                 self.at,

@@ -154,8 +154,8 @@ mod tests {
         ];
         let mut stream = Vec::new();
         for chunk in &chunks {
-            let stored = EncodedChunk::new(chunk.clone(), Compression::Deflate)
-                .stored(Compression::Deflate);
+            let stored =
+                EncodedChunk::new(chunk.clone(), Compression::Deflate).stored(Compression::Deflate);
             assert!(stored.len() <= MAX_STORED);
             assert_eq!(inflate(&stored, chunk.len()).unwrap(), &chunk[..]);
             stream.extend_from_slice(&stored);

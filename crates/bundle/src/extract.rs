@@ -33,8 +33,7 @@ impl BundleFile {
     /// As [`extract_member`].
     pub fn extract_manifest(&self, folder: &Path) -> Result<(), Failure> {
         extract_with(member_names::MANIFEST, folder, |beside, refused| {
-            let mut file =
-                durable::create_extracted(beside, DESCRIPTION_MODE).map_err(refused)?;
+            let mut file = durable::create_extracted(beside, DESCRIPTION_MODE).map_err(refused)?;
             let mut bytes = self.manifest_bytes().map_err(refused)?;
             io::copy(&mut bytes, &mut file).map_err(refused)?;
             Ok(())
@@ -85,7 +84,11 @@ fn write_member(
     let mut file = durable::create_extracted(path, member.mode).map_err(refused)?;
     for index in 0..member.chunks.len() {
         let raw = bundle.read_chunk(member, index).map_err(|finding| {
-            Failure::new(FailureKind::Damaged, format!("read {}", member.name), finding)
+            Failure::new(
+                FailureKind::Damaged,
+                format!("read {}", member.name),
+                finding,
+            )
         })?;
         file.write_all(&raw).map_err(refused)?;
     }

@@ -27,10 +27,10 @@ pub mod durable;
 mod extract;
 mod framing;
 mod journal;
+mod publish;
 mod reader;
 mod survey;
 mod trailer;
-mod publish;
 mod writer;
 
 pub use extract::extract_member;

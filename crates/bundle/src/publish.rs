@@ -60,8 +60,10 @@ pub(crate) fn publish(mut out: Appender, mut manifest: Manifest) -> Result<Publi
     let refused = |attempted: String| {
         move |error: std::io::Error| Failure::io(FailureKind::Refused, attempted, error)
     };
-    durable::publish(&paths.partial, &paths.bundle)
-        .map_err(refused(format!("name the bundle {}", paths.bundle.display())))?;
+    durable::publish(&paths.partial, &paths.bundle).map_err(refused(format!(
+        "name the bundle {}",
+        paths.bundle.display()
+    )))?;
     let file_name = paths.bundle.file_name().unwrap_or_default();
     let line = format!("{sha256}  {}\n", file_name.to_string_lossy());
     durable::write_atomically(&paths.sha256, line.as_bytes())

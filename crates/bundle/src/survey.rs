@@ -27,7 +27,8 @@ pub struct Surveyed {
 /// When there is no readable directory; entries found before the damage are lost then too.
 pub fn survey(path: &Path) -> io::Result<Vec<Surveyed>> {
     let mut buffer = vec![0; RECOMMENDED_BUFFER_SIZE];
-    let archive = ZipArchive::from_file(File::open(path)?, &mut buffer).map_err(io::Error::other)?;
+    let archive =
+        ZipArchive::from_file(File::open(path)?, &mut buffer).map_err(io::Error::other)?;
     let mut surveyed = Vec::new();
     let mut entries = archive.entries(&mut buffer);
     while let Some(header) = entries.next_entry().map_err(io::Error::other)? {

@@ -38,7 +38,9 @@ impl Trailer {
     /// Reads a comment; returns it with the format version of the writer.
     pub(crate) fn parse(comment: &[u8]) -> Option<(String, Self)> {
         let text = std::str::from_utf8(comment).ok()?;
-        let (version, rest) = text.strip_prefix(INTRODUCTION)?.split_once("; manifest.json at ")?;
+        let (version, rest) = text
+            .strip_prefix(INTRODUCTION)?
+            .split_once("; manifest.json at ")?;
         let (place, rest) = rest.split_once(", ")?;
         let (sizes, blake3) = rest.split_once(" bytes, blake3 ")?;
         let (header_offset, header_len) = place.split_once('+')?;

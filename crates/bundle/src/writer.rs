@@ -205,7 +205,10 @@ struct Channel {
 
 impl Channel {
     async fn send(&self, command: Command) -> Result<(), Failure> {
-        self.commands.send(command).await.map_err(|_| self.stopped())
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| self.stopped())
     }
 
     async fn ask<T>(

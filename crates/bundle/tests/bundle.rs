@@ -57,7 +57,10 @@ fn spec(name: &str, compression: Compression) -> MemberSpec {
 
 fn noise(seed: u8, len: usize) -> Bytes {
     let mut out = vec![0; len];
-    blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut out);
+    blake3::Hasher::new()
+        .update(&[seed])
+        .finalize_xof()
+        .fill(&mut out);
     out.into()
 }
 
@@ -120,7 +123,10 @@ async fn sample_bundle(folder: &Path) -> Published {
         }
         member.finish(None).await.unwrap();
         if name == "large/dump.sql" {
-            let mut torn = writer.begin(spec("torn", Compression::Deflate)).await.unwrap();
+            let mut torn = writer
+                .begin(spec("torn", Compression::Deflate))
+                .await
+                .unwrap();
             torn.write(text(20 << 20)).await.unwrap();
             torn.abandon("the source changed").await.unwrap();
             let again = writer
@@ -128,7 +134,10 @@ async fn sample_bundle(folder: &Path) -> Published {
                 .await
                 .unwrap();
             drop(again);
-            writer.retract("again", "a newer one follows").await.unwrap();
+            writer
+                .retract("again", "a newer one follows")
+                .await
+                .unwrap();
             writer
                 .put(spec("again", Compression::Deflate), text(200), None)
                 .await
@@ -178,7 +187,11 @@ async fn what_was_written_is_read_back() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    assert_eq!(listed.len(), 2, "only bundle and checksum remain: {listed:?}");
+    assert_eq!(
+        listed.len(),
+        2,
+        "only bundle and checksum remain: {listed:?}"
+    );
     run("sha256sum", &["-c", "bundle.zip.sha256"], folder.path());
     let mut json = Vec::new();
     bundle
@@ -220,9 +233,18 @@ async fn any_unzip_tool_reads_a_bundle() {
     assert_eq!(listing.lines().count(), contents().len() + 2);
     run("unzip", &["-q", "bundle.zip", "-d", "out"], at);
     for (name, bytes) in contents() {
-        assert_eq!(fs::read(at.join("out").join(name)).unwrap(), bytes, "{name}");
+        assert_eq!(
+            fs::read(at.join("out").join(name)).unwrap(),
+            bytes,
+            "{name}"
+        );
     }
-    assert!(survey(&published.path).unwrap().iter().all(|entry| entry.damage.is_none()));
+    assert!(
+        survey(&published.path)
+            .unwrap()
+            .iter()
+            .all(|entry| entry.damage.is_none())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -271,7 +293,10 @@ fn damage_of(path: &Path) -> Vec<String> {
         Ok(bundle) => bundle,
         Err(failure) => {
             assert!(
-                matches!(failure.kind, FailureKind::Damaged | FailureKind::Incompatible),
+                matches!(
+                    failure.kind,
+                    FailureKind::Damaged | FailureKind::Incompatible
+                ),
                 "{failure}"
             );
             return vec![failure.to_string()];
@@ -297,13 +322,20 @@ fn damage_of(path: &Path) -> Vec<String> {
 async fn tiny_bundle(folder: &Path) -> PathBuf {
     let (_, writer) = writer(folder);
     for (name, len) in [("a.txt", 4000), ("b.bin", 700), ("c/d.sql", 12_000)] {
-        let bytes = if name == "b.bin" { noise(9, len) } else { text(len) };
+        let bytes = if name == "b.bin" {
+            noise(9, len)
+        } else {
+            text(len)
+        };
         writer
             .put(spec(name, Compression::Deflate), bytes, None)
             .await
             .unwrap();
     }
-    writer.put(spec("gone", Compression::Deflate), text(600), None).await.unwrap();
+    writer
+        .put(spec("gone", Compression::Deflate), text(600), None)
+        .await
+        .unwrap();
     writer.retract("gone", "superseded").await.unwrap();
     writer.publish(manifest()).await.unwrap().path
 }
@@ -376,7 +408,10 @@ async fn a_second_run_on_the_same_output_is_refused() {
     let failure = again(Leftover::Discard);
     assert_eq!(failure.kind, FailureKind::Refused);
     assert!(failure.why().contains("another run"), "{failure}");
-    first.put(spec("a", Compression::Stored), text(9), None).await.unwrap();
+    first
+        .put(spec("a", Compression::Stored), text(9), None)
+        .await
+        .unwrap();
     let published = first.publish(manifest()).await.unwrap();
     assert!(again(Leftover::Discard).why().contains("exists"));
     assert_eq!(published.path, paths.bundle);
@@ -386,13 +421,19 @@ async fn a_second_run_on_the_same_output_is_refused() {
 async fn an_interrupted_run_leaves_a_journal_that_tells_the_truth() {
     let folder = tempfile::tempdir().unwrap();
     let (paths, first) = writer(folder.path());
-    first.put(spec("a", Compression::Stored), text(9), None).await.unwrap();
+    first
+        .put(spec("a", Compression::Stored), text(9), None)
+        .await
+        .unwrap();
     let mut torn = first.begin(spec("b", Compression::Deflate)).await.unwrap();
     torn.write(text(30 << 20)).await.unwrap();
     first.sync().await.unwrap();
     let state = read_journal(&paths.journal).unwrap();
     assert_eq!(state.members.len(), 1);
-    assert!(state.durable_len > 100_000, "chunks are journaled: {state:?}");
+    assert!(
+        state.durable_len > 100_000,
+        "chunks are journaled: {state:?}"
+    );
     assert!(state.durable_len <= fs::metadata(&paths.partial).unwrap().len());
     drop(torn);
     drop(first);

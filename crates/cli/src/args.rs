@@ -69,13 +69,23 @@ pub(crate) enum Command {
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct SourceArgs {
     /// The Odoo database: a libpq URL or `key=value …` string.
-    #[arg(long, env = "ARKSTREAM_ODOO_DB", value_name = "URL", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "ARKSTREAM_ODOO_DB",
+        value_name = "URL",
+        hide_env_values = true
+    )]
     pub(crate) odoo_db: Option<String>,
     /// Odoo's filestore of this database. Default: `data_dir/filestore/<db>`.
     #[arg(long, env = "ARKSTREAM_FILESTORE", value_name = "DIR")]
     pub(crate) filestore: Option<PathBuf>,
     /// The graph database. Default: as `ai_memory_config` says.
-    #[arg(long, env = "ARKSTREAM_GRAPH_DB", value_name = "URL", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "ARKSTREAM_GRAPH_DB",
+        value_name = "URL",
+        hide_env_values = true
+    )]
     pub(crate) graph_db: Option<String>,
     /// The ChromaDB directory. Default: as `ai_memory_config` says.
     #[arg(long, env = "ARKSTREAM_CHROMA", value_name = "DIR")]
@@ -99,10 +109,20 @@ pub(crate) struct SourceArgs {
     #[arg(long, env = "ARKSTREAM_PROFILE", value_name = "sam_ai|all|FILE")]
     pub(crate) profile: Option<String>,
     /// Only these models of the profile.
-    #[arg(long, env = "ARKSTREAM_MODELS", value_name = "GLOB,…", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "ARKSTREAM_MODELS",
+        value_name = "GLOB,…",
+        value_delimiter = ','
+    )]
     pub(crate) models: Vec<String>,
     /// Not these models.
-    #[arg(long, env = "ARKSTREAM_EXCLUDE", value_name = "GLOB,…", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "ARKSTREAM_EXCLUDE",
+        value_name = "GLOB,…",
+        value_delimiter = ','
+    )]
     pub(crate) exclude: Vec<String>,
     /// Take the rows of transient models (wizards) too.
     #[arg(long, env = "ARKSTREAM_INCLUDE_TRANSIENT")]
@@ -140,7 +160,9 @@ pub(crate) struct SourceArgs {
     pub(crate) config: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum GraphSnapshot {
     /// The barrier's snapshot.

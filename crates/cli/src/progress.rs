@@ -165,11 +165,7 @@ struct PlainState {
 }
 
 impl Plain {
-    fn update(
-        &self,
-        component: Component,
-        then: impl FnOnce(&mut PlainState) -> Option<String>,
-    ) {
+    fn update(&self, component: Component, then: impl FnOnce(&mut PlainState) -> Option<String>) {
         let mut components = self
             .components
             .lock()
@@ -248,7 +244,9 @@ impl Observer for Json {
                 component,
                 bytes,
                 items,
-            } => json!({"event": "planned", "component": component, "bytes": bytes, "items": items}),
+            } => {
+                json!({"event": "planned", "component": component, "bytes": bytes, "items": items})
+            }
             Event::Started { component } => json!({"event": "started", "component": component}),
             Event::Read { component, bytes } => {
                 json!({"event": "read", "component": component, "bytes": bytes})

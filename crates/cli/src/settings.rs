@@ -102,7 +102,11 @@ impl Settings {
         };
         declined(args.graph_db.is_some(), &mut args.no_graph, mine.no_graph);
         declined(args.chroma.is_some(), &mut args.no_chroma, mine.no_chroma);
-        declined(args.filestore.is_some(), &mut args.no_filestore, mine.no_filestore);
+        declined(
+            args.filestore.is_some(),
+            &mut args.no_filestore,
+            mine.no_filestore,
+        );
         or(&mut args.odoo_db, mine.odoo_db);
         or(&mut args.filestore, mine.filestore);
         or(&mut args.graph_db, mine.graph_db);
@@ -115,8 +119,14 @@ impl Settings {
         or(&mut args.profile, mine.profile);
         or(&mut args.graph_snapshot, mine.graph_snapshot);
         or(&mut args.jobs, mine.jobs);
-        or(&mut args.chroma_max_hold, time(mine.chroma_max_hold, "chroma_max_hold")?);
-        or(&mut args.lock_timeout, time(mine.lock_timeout, "lock_timeout")?);
+        or(
+            &mut args.chroma_max_hold,
+            time(mine.chroma_max_hold, "chroma_max_hold")?,
+        );
+        or(
+            &mut args.lock_timeout,
+            time(mine.lock_timeout, "lock_timeout")?,
+        );
         for (args, mine) in [
             (&mut args.models, mine.models),
             (&mut args.exclude, mine.exclude),

@@ -57,10 +57,7 @@ pub(crate) struct Places {
 /// Connections and workers that read at once.
 pub(crate) fn jobs(args: &SourceArgs) -> usize {
     args.jobs.map_or_else(
-        || {
-            std::thread::available_parallelism()
-                .map_or(2, |cores| cores.get().min(MOST_JOBS))
-        },
+        || std::thread::available_parallelism().map_or(2, |cores| cores.get().min(MOST_JOBS)),
         usize::from,
     )
 }

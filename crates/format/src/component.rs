@@ -63,7 +63,9 @@ impl fmt::Display for Component {
 
 /// A word that names no component.
 #[derive(Debug, Error)]
-#[error("`{0}` is not a component; the components are models, filestore, graph, chroma, odoo-dump and xlsx")]
+#[error(
+    "`{0}` is not a component; the components are models, filestore, graph, chroma, odoo-dump and xlsx"
+)]
 pub struct UnknownComponent(String);
 
 impl FromStr for Component {

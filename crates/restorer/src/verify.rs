@@ -140,7 +140,9 @@ fn check_chunks(
             });
         }
     });
-    let mut findings = findings.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut findings = findings
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
     findings.sort_by_key(|finding| finding.place.bytes);
     report.findings.extend(findings);
     report.chunks = work.len() as u64;
@@ -221,7 +223,10 @@ fn check_metadata(bundle: &dyn BundleReader, damaged: &BTreeSet<String>) -> Vec<
     match read_whole(bundle, member) {
         Err(finding) => vec![finding],
         Ok(bytes) => match serde_json::from_slice::<Metadata>(&bytes) {
-            Err(error) => vec![Finding::in_member(member, format!("not understood: {error}"))],
+            Err(error) => vec![Finding::in_member(
+                member,
+                format!("not understood: {error}"),
+            )],
             Ok(metadata) if metadata.checksum != Manifest::checksum_of(members) => {
                 vec![Finding::in_member(
                     member,

@@ -24,6 +24,14 @@ const { values: options } = parseArgs({
   },
 })
 
+// pglite-socket uses a global that Node 18, Debian 12's, does not have yet.
+globalThis.CustomEvent ??= class CustomEvent extends Event {
+  constructor(type, { detail } = {}) {
+    super(type)
+    this.detail = detail
+  }
+}
+
 let end
 const ended = new Promise((resolve) => (end = resolve))
 for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, end)

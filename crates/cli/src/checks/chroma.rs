@@ -47,7 +47,9 @@ impl ContentCheck for ChromaCheck {
                             .path
                             .as_ref()
                             .map(|path| format!("{}{path}", member_names::CHROMA_DIR))
-                            .filter(|name| bundle.manifest().members.iter().any(|m| m.name == *name)),
+                            .filter(|name| {
+                                bundle.manifest().members.iter().any(|m| m.name == *name)
+                            }),
                         ..Place::default()
                     };
                     Finding::damage(place, problem.to_string())
@@ -77,7 +79,9 @@ struct BundledFiles<'a> {
 
 impl<'a> BundledFiles<'a> {
     fn unpack(bundle: &'a dyn BundleReader) -> io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("arkstream-verify-").tempdir()?;
+        let folder = tempfile::Builder::new()
+            .prefix("arkstream-verify-")
+            .tempdir()?;
         let wal = format!("{DATABASE}-wal");
         for (path, member) in relative_members(bundle.manifest()) {
             if path == DATABASE || path == wal {

@@ -144,13 +144,20 @@ impl RowsCheck {
             let key = || (table.table.clone(), column.to_owned());
             let is_primary = primary.as_deref() == Some(column);
             if is_primary || targets.iter().any(|target| target == column) {
-                let new = self.referenced.entry(key()).or_default().insert(value as u64);
+                let new = self
+                    .referenced
+                    .entry(key())
+                    .or_default()
+                    .insert(value as u64);
                 if is_primary && !new {
                     doubled = Some(value);
                 }
             }
             if referring.iter().any(|name| name == column) {
-                self.referring.entry(key()).or_default().insert(value as u64);
+                self.referring
+                    .entry(key())
+                    .or_default()
+                    .insert(value as u64);
             }
         })?;
         Ok(doubled)

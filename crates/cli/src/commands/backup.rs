@@ -62,13 +62,7 @@ pub(crate) async fn run(mut args: BackupArgs, log: LogBuffer) -> Result<Code, Fa
     )?;
     let writer = Arc::new(writer);
     let observer = progress::observer(args.progress);
-    let run = Run::new(
-        writer.clone(),
-        observer,
-        cancel,
-        Budget::new(budget),
-        jobs,
-    );
+    let run = Run::new(writer.clone(), observer, cancel, Budget::new(budget), jobs);
     let outcome = backup
         .run(&run, writer, &plan, describe.as_ref())
         .await

@@ -101,12 +101,18 @@ async fn build_stack(
     for database in [ODOO, GRAPH] {
         server.create_database(database).map_err(sample_failure)?;
     }
-    let client = server.superuser_connect(GRAPH).await.map_err(sample_failure)?;
+    let client = server
+        .superuser_connect(GRAPH)
+        .await
+        .map_err(sample_failure)?;
     GraphSample::build(&client, GRAPH_NAME, 2000, 5000)
         .await
         .map_err(sample_failure)?;
     drop(client);
-    let client = server.superuser_connect(ODOO).await.map_err(sample_failure)?;
+    let client = server
+        .superuser_connect(ODOO)
+        .await
+        .map_err(sample_failure)?;
     let mut options = OdooOptions::new(filestore);
     options.scale = args.scale;
     options.chroma_persist_directory = chroma.display().to_string();

@@ -33,11 +33,13 @@ enum Verdict {
 
 impl Findings {
     fn good(&mut self, what: &str, how: impl Into<String>) {
-        self.lines.push((Verdict::Good, what.to_owned(), how.into()));
+        self.lines
+            .push((Verdict::Good, what.to_owned(), how.into()));
     }
 
     fn note(&mut self, what: &str, how: impl Into<String>) {
-        self.lines.push((Verdict::Note, what.to_owned(), how.into()));
+        self.lines
+            .push((Verdict::Note, what.to_owned(), how.into()));
     }
 
     fn bad(&mut self, what: &str, failure: &Failure) {
@@ -47,7 +49,9 @@ impl Findings {
     }
 
     fn is_bad(&self) -> bool {
-        self.lines.iter().any(|(verdict, ..)| *verdict == Verdict::Bad)
+        self.lines
+            .iter()
+            .any(|(verdict, ..)| *verdict == Verdict::Bad)
     }
 }
 

@@ -41,7 +41,10 @@ pub(crate) fn ls(args: &BundleArgs) -> Result<Code, Failure> {
             ]
         })
         .collect();
-    let mut text = output::table(&[">rows", ">size", ">stored", ">ratio", "modified", "member"], &rows);
+    let mut text = output::table(
+        &[">rows", ">size", ">stored", ">ratio", "modified", "member"],
+        &rows,
+    );
     let sum = |of: fn(&Member) -> u64| members.iter().map(of).sum::<u64>();
     let _ = writeln!(
         text,
@@ -84,9 +87,7 @@ pub(crate) fn show(args: &BundleArgs) -> Result<Code, Failure> {
     let bundle = BundleFile::open(&args.bundle)?;
     let manifest = bundle.manifest();
     let metadata: Value = serde_json::from_slice(&read_member(&bundle, member_names::METADATA)?)
-        .map_err(|error| {
-            Failure::new(FailureKind::Damaged, "read metadata.json", error)
-        })?;
+        .map_err(|error| Failure::new(FailureKind::Damaged, "read metadata.json", error))?;
     if args.json {
         output::print_json(&json!({
             "metadata": metadata,
@@ -128,8 +129,12 @@ fn describe(bundle: &BundleFile, manifest: &Manifest, metadata: &Value) -> Strin
         text,
         "odoo         {}, {} modules, database {}",
         field("odoo_version"),
-        metadata["module_versions"].as_object().map_or(0, |m| m.len()),
-        metadata["database_info"]["odoo_database"].as_str().unwrap_or("unknown")
+        metadata["module_versions"]
+            .as_object()
+            .map_or(0, |m| m.len()),
+        metadata["database_info"]["odoo_database"]
+            .as_str()
+            .unwrap_or("unknown")
     );
     for generation in &manifest.generations {
         let _ = writeln!(
@@ -169,7 +174,11 @@ fn describe(bundle: &BundleFile, manifest: &Manifest, metadata: &Value) -> Strin
         &["component", ">members", ">rows", ">size", ">stored"],
         &rows,
     ));
-    let dangling: Vec<_> = manifest.references.iter().filter(|r| r.dangling > 0).collect();
+    let dangling: Vec<_> = manifest
+        .references
+        .iter()
+        .filter(|r| r.dangling > 0)
+        .collect();
     if !dangling.is_empty() {
         text.push_str("\nreferences that point nowhere, in the source as in the bundle:\n");
         for reference in dangling {

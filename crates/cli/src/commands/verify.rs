@@ -86,7 +86,11 @@ fn describe(path: &Path, report: &VerifyReport) -> String {
         let _ = writeln!(text, "{word}: {finding}");
     }
     if report.findings.len() > SHOWN {
-        let _ = writeln!(text, "… and {} more findings", report.findings.len() - SHOWN);
+        let _ = writeln!(
+            text,
+            "… and {} more findings",
+            report.findings.len() - SHOWN
+        );
     }
     let _ = writeln!(
         text,
@@ -163,7 +167,10 @@ fn report_unreadable(args: &VerifyArgs, failure: &Failure) -> Result<Code, Failu
                 let damage = entry.damage.as_deref().unwrap_or_default();
                 let _ = writeln!(text, "  DAMAGED {}: {damage}", entry.name);
             }
-            let good = entries.iter().filter(|entry| entry.damage.is_none()).count();
+            let good = entries
+                .iter()
+                .filter(|entry| entry.damage.is_none())
+                .count();
             let _ = writeln!(text, "  {good} of {} entries are good", entries.len());
         }
     }

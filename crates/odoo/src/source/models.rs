@@ -1,0 +1,131 @@
+//! The rows of the Odoo database.
+
+use std::sync::Arc;
+
+use arkstream_format::{Component, SnapshotEntry};
+use arkstream_pipeline::{Event, Failure, PlannedItem, Run, Source, SourcePlan, SourceReport};
+use arkstream_postgres::SnapshotHolder;
+use async_trait::async_trait;
+
+use super::{Odoo, references};
+
+/// The rows: models, relations and what travels with them.
+pub struct ModelsSource {
+    odoo: Odoo,
+}
+
+impl ModelsSource {
+    pub(super) fn new(odoo: Odoo) -> Self {
+        Self { odoo }
+    }
+}
+
+#[async_trait]
+impl Source for ModelsSource {
+    fn component(&self) -> Component {
+        Component::Models
+    }
+
+    async fn plan(&mut self) -> Result<SourcePlan, Failure> {
+        let planned = self.odoo.plan().await?;
+        self.odoo.state.lock().await.planned = Some(Arc::clone(&planned));
+        let items = planned.scope.tasks.iter().map(|task| PlannedItem {
+            name: task.member_dir.trim_end_matches('/').to_owned(),
+            bytes: match task.columns {
+                // Of identity rows a fraction is read; the table's size says nothing.
+                Some(_) => 0,
+                None => task.table.bytes,
+            },
+        });
+        Ok(SourcePlan {
+            items: items.collect(),
+            notes: planned.scope.notes.clone(),
+        })
+    }
+
+    async fn lock(&mut self, _run: &Run) -> Result<(), Failure> {
+        let mut state = self.odoo.state.lock().await;
+        let planned = state.planned()?;
+        if state.holder.is_none() {
+            let jobs = self.odoo.options.jobs;
+            state.holder = Some(SnapshotHolder::connect(&self.odoo.spec, jobs).await?);
+        }
+        match &mut state.holder {
+            Some(holder) => {
+                holder
+                    .lock(&planned.to_lock(), self.odoo.options.lock_timeout)
+                    .await
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn snapshot(&mut self, _run: &Run) -> Result<Option<SnapshotEntry>, Failure> {
+        let mut state = self.odoo.state.lock().await;
+        let planned = state.planned()?;
+        let Some(holder) = &mut state.holder else {
+            return Err(super::out_of_order("the tables are not locked"));
+        };
+        let (snapshot, server, _) = holder.take().await?;
+        let tables: Vec<_> = planned.planned_tables().cloned().collect();
+        holder.verify_unchanged(&tables).await?;
+        if let Some(shared) = &self.odoo.snapshot {
+            shared.set(&snapshot);
+        }
+        self.odoo
+            .outcome()
+            .facts
+            .postgres_version
+            .clone_from(&server.version);
+        state.snapshot = Some(server.clone());
+        Ok(Some(SnapshotEntry {
+            component: Component::Models,
+            snapshot,
+            server,
+        }))
+    }
+
+    async fn stream(&mut self, run: &Run) -> Result<SourceReport, Failure> {
+        let mut state = self.odoo.state.lock().await;
+        let planned = state.planned()?;
+        let options = &self.odoo.options;
+        let Some(holder) = &mut state.holder else {
+            return Err(super::out_of_order("no snapshot has been taken"));
+        };
+        let tasks = planned.scope.tasks.clone();
+        let tables = holder
+            .export(run, tasks, options.generation, &options.export)
+            .await?;
+        let (references, notes) = references::count(
+            holder.coordinator(),
+            run,
+            &planned.registry,
+            &planned.catalog,
+            &planned.scope,
+        )
+        .await?;
+        for note in notes {
+            run.tell(Event::Note(note));
+        }
+        self.odoo.finish(&planned, &tables);
+        if self.odoo.snapshot.is_none() {
+            holder.release().await;
+        }
+        Ok(SourceReport {
+            tables,
+            references,
+            ..SourceReport::default()
+        })
+    }
+
+    async fn release(&mut self) {
+        let mut state = self.odoo.state.lock().await;
+        state.snapshot = None;
+        if let Some(shared) = &self.odoo.snapshot {
+            shared.clear();
+        }
+        if let Some(holder) = &mut state.holder {
+            holder.release().await;
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! A worker's permits, growing with what it holds.
+
+use arkstream_pipeline::{Budget, Permit};
+
+/// Permits are taken in steps of this size, so that not every row asks.
+const STEP: u64 = 1 << 20;
+
+/// What a worker holds of its own budget.
+pub(super) struct Held<'a> {
+    budget: &'a Budget,
+    permits: Vec<Permit>,
+    bytes: u64,
+}
+
+impl<'a> Held<'a> {
+    pub(super) fn new(budget: &'a Budget) -> Self {
+        Self {
+            budget,
+            permits: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Holds at least `bytes`, or the whole budget when it is smaller. Nobody else takes from it
+    /// while the worker decodes, so this waits for nobody but the worker's own last member.
+    pub(super) async fn grow_to(&mut self, bytes: u64) {
+        let wanted = bytes
+            .div_ceil(STEP)
+            .saturating_mul(STEP)
+            .min(self.budget.bytes());
+        if wanted > self.bytes {
+            self.permits
+                .push(self.budget.take(wanted - self.bytes).await);
+            self.bytes = wanted;
+        }
+    }
+
+    /// Gives everything back but `bytes`, to the step.
+    pub(super) fn shrink_to(&mut self, bytes: u64) {
+        while let Some(last) = self.permits.last() {
+            if self.bytes - last.bytes() < bytes {
+                return;
+            }
+            self.bytes -= last.bytes();
+            self.permits.pop();
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! One part: from the COPY stream to a member.
+
+use std::collections::HashMap;
+
+use arkstream_columnar::{CopyDecoder, EncodeOptions, PartEncoder};
+use arkstream_format::{Component, Compression, PartEntry};
+use arkstream_pipeline::{Event, Failure, FailureKind, MemberSpec, PendingReceipt};
+use futures::StreamExt;
+
+use super::budget::Held;
+use super::plan::{Range, Table};
+use super::worker::Worker;
+use crate::failure::failure_of;
+
+/// Bytes between two reports of progress.
+const REPORT: u64 = 256 << 10;
+
+/// A row group below this would compress badly, whatever the budget.
+const SMALLEST_ROW_GROUP: u64 = 64 << 10;
+
+/// Members hold personal data; whoever unpacks them owns them alone.
+const MODE: u32 = 0o600;
+
+impl Worker {
+    /// Exports one part; `None` when somebody stopped the export.
+    pub(super) async fn export_part(
+        &self,
+        table: &Table,
+        range: &Range,
+        number: usize,
+    ) -> Result<Option<(PartEntry, PendingReceipt)>, Failure> {
+        let relation = range.relation.as_ref().unwrap_or(&table.task.table.table);
+        let attempted = format!("export {}", relation.qualified());
+        let fail = |error: &tokio_postgres::Error| failure_of(&attempted, error);
+        let broken =
+            |why: &dyn std::fmt::Display| Failure::new(FailureKind::Source, attempted.clone(), why);
+
+        let options = self.encode_options();
+        let schema = table.layout.arrow_schema(self.file_metadata(table, number));
+        let mut encoder = PartEncoder::new(schema, &options).map_err(|error| broken(&error))?;
+        let mut decoder = CopyDecoder::new(&table.layout);
+        let mut held = Held::new(&self.budget);
+        let mut stopped = std::pin::pin!(self.stop.raised());
+
+        let sql = table.copy_sql(range);
+        let copying = tokio::select! {
+            biased;
+            () = &mut stopped => return Ok(None),
+            copying = self.session.client().copy_out(&sql) => copying,
+        };
+        let mut stream = std::pin::pin!(copying.map_err(|error| fail(&error))?);
+        let mut unreported = 0;
+        loop {
+            let message = tokio::select! {
+                biased;
+                () = &mut stopped => return Ok(None),
+                message = stream.next() => message,
+            };
+            let Some(message) = message else {
+                break;
+            };
+            let bytes = message.map_err(|error| fail(&error))?;
+            unreported += bytes.len() as u64;
+            if unreported >= REPORT {
+                self.report(&mut unreported);
+            }
+            decoder.push(&bytes).map_err(|error| broken(&error))?;
+            let pending = decoder.bytes_pending();
+            // Builders grow by doubling.
+            held.grow_to((2 * pending + encoder.encoded_bytes() + bytes.len()) as u64)
+                .await;
+            if pending >= options.row_group_bytes {
+                encode_pending(&mut decoder, &mut encoder).map_err(|why| broken(&why))?;
+            }
+        }
+        self.report(&mut unreported);
+        decoder.finish().map_err(|error| broken(&error))?;
+        encode_pending(&mut decoder, &mut encoder).map_err(|why| broken(&why))?;
+        let rows = decoder.rows_total();
+        drop(decoder);
+        let bytes = encoder.finish().map_err(|error| broken(&error))?;
+        self.check_after(table, range)
+            .await
+            .map_err(|error| fail(&error))??;
+
+        held.grow_to(bytes.len() as u64).await;
+        held.shrink_to(bytes.len() as u64);
+        let member = table.member_name(number);
+        let spec = MemberSpec {
+            name: member.clone(),
+            component: Component::Models,
+            compression: Compression::Stored,
+            modified_at: self.taken_at,
+            mode: MODE,
+            budget: self.budget.clone(),
+        };
+        let receipt = self.run.sink.put(spec, bytes, Some(rows)).await?;
+        let entry = PartEntry {
+            member,
+            rows,
+            relation: relation.qualified(),
+            relfilenode: range.relfilenode,
+            first_block: range.first_block,
+            end_block: range.end_block,
+            generation: self.generation,
+        };
+        Ok(Some((entry, receipt)))
+    }
+
+    fn report(&self, unreported: &mut u64) {
+        self.run.tell(Event::Read {
+            component: Component::Models,
+            bytes: std::mem::take(unreported),
+        });
+    }
+
+    /// Asks the session once more. The COPY stream ends before the server says that the command
+    /// succeeded; had it failed, the transaction would refuse this question. And had the table
+    /// another file by now, rows might be missing.
+    async fn check_after(
+        &self,
+        table: &Table,
+        range: &Range,
+    ) -> Result<Result<(), Failure>, tokio_postgres::Error> {
+        let oid = range.relation.as_ref().map_or(0, |relation| relation.oid);
+        let query = "SELECT pg_catalog.pg_relation_filenode($1::pg_catalog.oid)";
+        let relfilenode: Option<u32> = self
+            .session
+            .client()
+            .query_one(query, &[&oid])
+            .await?
+            .get(0);
+        if relfilenode == range.relfilenode {
+            return Ok(Ok(()));
+        }
+        let attempted = format!("export {}", table.task.table.table.qualified());
+        let why = "it was rewritten while it was read";
+        Ok(Err(
+            Failure::new(FailureKind::Source, attempted, why).help("run again")
+        ))
+    }
+
+    /// Row groups that fit the worker's share: sixteen of them, as up to four are in memory.
+    fn encode_options(&self) -> EncodeOptions {
+        let limit = (self.budget.bytes() / 16).max(SMALLEST_ROW_GROUP);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        EncodeOptions {
+            row_group_bytes: self.encode.row_group_bytes.min(limit),
+            page_bytes: self.encode.page_bytes.min(limit),
+            ..self.encode.clone()
+        }
+    }
+
+    fn file_metadata(&self, table: &Table, number: usize) -> HashMap<String, String> {
+        let mut metadata = HashMap::from([
+            (
+                "arkstream.table".to_owned(),
+                table.task.table.table.qualified(),
+            ),
+            ("arkstream.part".to_owned(), number.to_string()),
+            ("arkstream.snapshot".to_owned(), self.snapshot.clone()),
+        ]);
+        if let Some(model) = &table.task.model {
+            metadata.insert("arkstream.model".to_owned(), model.clone());
+        }
+        metadata
+    }
+}
+
+fn encode_pending(decoder: &mut CopyDecoder, encoder: &mut PartEncoder) -> Result<(), String> {
+    while let Some(batch) = decoder.take_batch().map_err(|error| error.to_string())? {
+        encoder.write(&batch).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,354 @@
+//! From tables to parts: what is read in which ranges, and under which name it is kept.
+
+use std::collections::{HashMap, HashSet};
+
+use arkstream_columnar::{Encoding, PgColumn, TableLayout};
+use arkstream_format::{ColumnEncoding, ColumnEntry, Component, PartEntry, TableEntry};
+use arkstream_pipeline::{Failure, FailureKind};
+use tokio_postgres::Client;
+
+use super::Setting;
+use crate::catalog::{TableRef, describe_query};
+use crate::failure::failure_of;
+use crate::holder::internal;
+use crate::task::TableTask;
+
+/// The first version that scans a range of blocks without reading the others.
+const TID_RANGE_SCAN: i32 = 140_000;
+
+/// A byte of TOAST is compressed; this many come out of it.
+const TOAST_EXPANSION: u64 = 3;
+
+/// Raw bytes of a part, whatever the budget: small enough to redo, large enough to compress.
+const SMALLEST_PART: u64 = 256 << 10;
+const LARGEST_PART: u64 = 128 << 20;
+
+/// One table, ready to be read.
+pub(super) struct Table {
+    pub(super) task: TableTask,
+    pub(super) layout: TableLayout,
+    pub(super) ranges: Vec<Range>,
+    columns: Vec<PgColumn>,
+    columns_left_out: Vec<String>,
+}
+
+/// A part: a range of blocks of one relation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Range {
+    /// The table, or one of its leaves; `None` for the rows of a query.
+    pub(super) relation: Option<TableRef>,
+    pub(super) relfilenode: Option<u32>,
+    /// Whether the range is read by its blocks, or is all there is.
+    pub(super) by_blocks: bool,
+    pub(super) first_block: u32,
+    pub(super) end_block: Option<u32>,
+}
+
+/// A relation as it lies on disk, under the locks.
+struct Stored {
+    relfilenode: Option<u32>,
+    in_blocks: bool,
+    blocks: u32,
+    bytes: u64,
+}
+
+/// Plans all tables. `share` is a worker's part of the memory budget.
+pub(super) async fn plan(
+    setting: &Setting<'_>,
+    tasks: Vec<TableTask>,
+    share: u64,
+) -> Result<Vec<Table>, Failure> {
+    let (client, options) = (setting.coordinator, setting.options);
+    let version = server_version(client).await?;
+    let part_bytes = options
+        .part_bytes
+        .unwrap_or((share / 3).clamp(SMALLEST_PART, LARGEST_PART))
+        .max(1);
+    let relations = tasks
+        .iter()
+        .flat_map(|task| task.table.leaves.iter().chain([&task.table.table]))
+        .map(|table| table.oid);
+    let stored = read_stored(client, relations.collect()).await?;
+    let mut tables = Vec::with_capacity(tasks.len());
+    for mut task in tasks {
+        let (columns, columns_left_out) = columns(client, &task).await?;
+        if columns.is_empty() {
+            leave_out_bare_rows(setting, &mut task).await?;
+        }
+        let ranges = ranges(&task, &stored, version, part_bytes)?;
+        tables.push(Table {
+            layout: TableLayout::new(columns.clone()),
+            task,
+            ranges,
+            columns,
+            columns_left_out,
+        });
+    }
+    Ok(tables)
+}
+
+async fn server_version(client: &Client) -> Result<i32, Failure> {
+    let query = "SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4";
+    let row = client.query_one(query, &[]).await;
+    row.map(|row| row.get(0))
+        .map_err(|error| failure_of("ask for the server's version", &error))
+}
+
+/// A table without columns may still have rows, which are nothing but their number. Parquet
+/// cannot say that; the rows are counted as left out, and the table itself is kept.
+async fn leave_out_bare_rows(setting: &Setting<'_>, task: &mut TableTask) -> Result<(), Failure> {
+    let table = &task.table.table;
+    let name = table.qualified();
+    let query = format!("SELECT pg_catalog.count(*) FROM {}", table.sql());
+    let count = setting.coordinator.query_one(&query, &[]).await;
+    let rows: i64 = count
+        .map_err(|error| failure_of(&format!("count {name}"), &error))?
+        .get(0);
+    if rows > 0 {
+        let what = format!("{rows} rows of {name}");
+        setting.run.omit(
+            Component::Models,
+            what,
+            "the table has no columns, so they hold nothing",
+        );
+    }
+    task.filter = Some("false".to_owned());
+    Ok(())
+}
+
+/// Fails when a relation has another file than the one that was planned and read.
+pub(super) async fn verify_relfilenodes(client: &Client, tables: &[Table]) -> Result<(), Failure> {
+    let ranges = || tables.iter().flat_map(|table| &table.ranges);
+    let oids: HashSet<u32> = ranges()
+        .filter_map(|r| r.relation.as_ref())
+        .map(|t| t.oid)
+        .collect();
+    let stored = read_stored(client, oids.into_iter().collect()).await?;
+    for range in ranges() {
+        if let Some(relation) = &range.relation
+            && stored.get(&relation.oid).map(|s| s.relfilenode) != Some(range.relfilenode)
+        {
+            return Err(rewritten(relation));
+        }
+    }
+    Ok(())
+}
+
+fn rewritten(relation: &TableRef) -> Failure {
+    Failure::new(
+        FailureKind::Source,
+        format!("export {}", relation.qualified()),
+        "it was rewritten in spite of its lock, so that what was read may lack rows",
+    )
+    .help("run again; a materialised view must not be refreshed meanwhile")
+}
+
+async fn read_stored(client: &Client, oids: Vec<u32>) -> Result<HashMap<u32, Stored>, Failure> {
+    let rows = client
+        .query(
+            "SELECT c.oid, pg_catalog.pg_relation_filenode(c.oid), \
+                    c.relkind IN ('r', 'm') AND a.amname = 'heap', \
+                    CASE WHEN c.relkind IN ('r', 'm') \
+                         THEN pg_catalog.pg_relation_size(c.oid) END, \
+                    CASE WHEN c.reltoastrelid <> 0 \
+                         THEN pg_catalog.pg_relation_size(c.reltoastrelid) END, \
+                    pg_catalog.current_setting('block_size')::pg_catalog.int8 \
+             FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam \
+             WHERE c.oid = ANY ($1)",
+            &[&oids],
+        )
+        .await
+        .map_err(|error| failure_of("count the blocks of the tables", &error))?;
+    Ok(rows
+        .iter()
+        .map(|row| {
+            let size = |index| {
+                row.get::<_, Option<i64>>(index)
+                    .unwrap_or_default()
+                    .unsigned_abs()
+            };
+            let (heap, toast) = (size(3), size(4));
+            let blocks = heap / row.get::<_, i64>(5).unsigned_abs().max(1);
+            let stored = Stored {
+                relfilenode: row.get(1),
+                in_blocks: row.get::<_, Option<bool>>(2).unwrap_or_default(),
+                blocks: u32::try_from(blocks).unwrap_or(u32::MAX),
+                bytes: heap + toast * TOAST_EXPANSION,
+            };
+            (row.get(0), stored)
+        })
+        .collect())
+}
+
+/// The columns to export with Odoo's annotations, and the names of those left out.
+async fn columns(
+    client: &Client,
+    task: &TableTask,
+) -> Result<(Vec<PgColumn>, Vec<String>), Failure> {
+    let attempted = format!("export {}", task.table.table.qualified());
+    let all: Vec<PgColumn> = match &task.virtual_query {
+        Some(query) => describe_query(client, &query.sql)
+            .await
+            .map_err(|error| failure_of(&format!("read {}", query.name), &error))?,
+        None => task
+            .table
+            .columns
+            .iter()
+            .map(|column| column.pg.clone())
+            .collect(),
+    };
+    let (mut kept, left_out): (Vec<_>, Vec<_>) = match &task.columns {
+        None => (all, Vec::new()),
+        Some(names) => {
+            if let Some(unknown) = names.iter().find(|n| all.iter().all(|c| c.name != **n)) {
+                return Err(internal(&attempted, &format!("it has no column {unknown}")));
+            }
+            all.into_iter()
+                .partition(|column| names.contains(&column.name))
+        }
+    };
+    for column in &mut kept {
+        if let Some((odoo_type, relation)) = task.annotations.get(&column.name) {
+            column.odoo_type.clone_from(odoo_type);
+            column.relation.clone_from(relation);
+        }
+    }
+    Ok((
+        kept,
+        left_out.into_iter().map(|column| column.name).collect(),
+    ))
+}
+
+fn ranges(
+    task: &TableTask,
+    stored: &HashMap<u32, Stored>,
+    version: i32,
+    part_bytes: u64,
+) -> Result<Vec<Range>, Failure> {
+    if task.virtual_query.is_some() {
+        return Ok(vec![Range {
+            relation: None,
+            relfilenode: None,
+            by_blocks: false,
+            first_block: 0,
+            end_block: None,
+        }]);
+    }
+    let table = &task.table;
+    let relations = if table.kind == 'p' && !table.leaves.is_empty() {
+        table.leaves.as_slice()
+    } else {
+        std::slice::from_ref(&table.table)
+    };
+    let mut ranges = Vec::new();
+    for relation in relations {
+        let Some(found) = stored.get(&relation.oid) else {
+            return Err(rewritten(relation));
+        };
+        if relation.oid == table.table.oid && found.relfilenode != table.relfilenode {
+            return Err(rewritten(relation));
+        }
+        let by_blocks = found.in_blocks && version >= TID_RANGE_SCAN;
+        let step = if by_blocks {
+            blocks_per_part(found, part_bytes)
+        } else {
+            u32::MAX
+        };
+        let mut first_block = 0_u32;
+        loop {
+            let end = first_block
+                .checked_add(step)
+                .filter(|end| *end < found.blocks);
+            ranges.push(Range {
+                relation: Some(relation.clone()),
+                relfilenode: found.relfilenode,
+                by_blocks,
+                first_block,
+                end_block: end,
+            });
+            match end {
+                Some(end) => first_block = end,
+                None => break,
+            }
+        }
+    }
+    Ok(ranges)
+}
+
+fn blocks_per_part(stored: &Stored, part_bytes: u64) -> u32 {
+    let bytes_per_block = (stored.bytes / u64::from(stored.blocks.max(1))).max(1);
+    u32::try_from(part_bytes / bytes_per_block)
+        .unwrap_or(u32::MAX)
+        .max(1)
+}
+
+impl Table {
+    /// The COPY of one part.
+    pub(super) fn copy_sql(&self, range: &Range) -> String {
+        let list = self.layout.select_list();
+        let mut conditions = Vec::new();
+        let source = match (&self.task.virtual_query, &range.relation) {
+            (Some(query), _) => format!("({}) AS t", query.sql),
+            (None, Some(relation)) => format!("ONLY {} AS t", relation.sql()),
+            (None, None) => format!("ONLY {} AS t", self.task.table.table.sql()),
+        };
+        if range.by_blocks {
+            if range.first_block > 0 {
+                conditions.push(format!("t.ctid >= '({},0)'", range.first_block));
+            }
+            if let Some(end) = range.end_block {
+                conditions.push(format!("t.ctid < '({end},0)'"));
+            }
+        }
+        if let Some(filter) = &self.task.filter {
+            conditions.push(format!("({filter})"));
+        }
+        let condition = match conditions.is_empty() {
+            true => String::new(),
+            false => format!(" WHERE {}", conditions.join(" AND ")),
+        };
+        format!("COPY (SELECT {list} FROM {source}{condition}) TO STDOUT (FORMAT binary)")
+    }
+
+    /// The member that holds one part.
+    pub(super) fn member_name(&self, number: usize) -> String {
+        format!("{}part-{number:05}.parquet", self.task.member_dir)
+    }
+
+    /// What the manifest says of the table.
+    pub(super) fn entry(&self, parts: Vec<PartEntry>) -> TableEntry {
+        let table = &self.task.table;
+        let columns = self
+            .columns
+            .iter()
+            .zip(self.layout.columns())
+            .map(|(column, layout)| {
+                let known = table.column(&column.name);
+                ColumnEntry {
+                    name: column.name.clone(),
+                    pg_type: column.type_name.clone(),
+                    not_null: column.not_null,
+                    encoding: match layout.encoding {
+                        Encoding::Native => ColumnEncoding::Native,
+                        Encoding::Text => ColumnEncoding::Text,
+                    },
+                    companion: layout.companion.clone(),
+                    odoo_type: column.odoo_type.clone(),
+                    relation: column.relation.clone(),
+                    generated: known.is_some_and(|known| known.generated),
+                }
+            });
+        TableEntry {
+            table: table.table.qualified(),
+            role: self.task.role,
+            model: self.task.model.clone(),
+            filter: self.task.filter.clone(),
+            columns: columns.collect(),
+            columns_left_out: self.columns_left_out.clone(),
+            primary_key: table.primary_key.clone(),
+            foreign_keys: table.foreign_keys.clone(),
+            rows: parts.iter().map(|part| part.rows).sum(),
+            parts,
+        }
+    }
+}

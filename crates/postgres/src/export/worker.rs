@@ -1,0 +1,94 @@
+//! A worker: takes parts from the queue until there is none or somebody stops it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arkstream_columnar::EncodeOptions;
+use arkstream_pipeline::{Budget, Cancel, Failure, Run};
+use chrono::{DateTime, Utc};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::PartDone;
+use super::plan::Table;
+use crate::session::Session;
+
+/// All parts, the biggest tables' first, the parts of a table in the order of their blocks.
+pub(super) struct Queue {
+    parts: Vec<(usize, usize)>,
+    next: AtomicUsize,
+}
+
+impl Queue {
+    pub(super) fn new(tables: &[Table]) -> Self {
+        let mut order: Vec<usize> = (0..tables.len()).collect();
+        order
+            .sort_by_key(|index| std::cmp::Reverse(tables.get(*index).map(|t| t.task.table.bytes)));
+        let parts = order.into_iter().flat_map(|index| {
+            let parts = tables.get(index).map_or(0, |table| table.ranges.len());
+            (0..parts).map(move |number| (index, number))
+        });
+        Self {
+            parts: parts.collect(),
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    fn take(&self) -> Option<(usize, usize)> {
+        self.parts
+            .get(self.next.fetch_add(1, Ordering::Relaxed))
+            .copied()
+    }
+}
+
+pub(super) struct Worker {
+    pub(super) session: Session,
+    pub(super) budget: Budget,
+    pub(super) run: Run,
+    pub(super) stop: Cancel,
+    pub(super) queue: Arc<Queue>,
+    pub(super) tables: Arc<Vec<Table>>,
+    pub(super) snapshot: String,
+    pub(super) taken_at: DateTime<Utc>,
+    pub(super) generation: u32,
+    pub(super) encode: EncodeOptions,
+    pub(super) done: UnboundedSender<PartDone>,
+}
+
+impl Worker {
+    /// Works until the queue is empty and gives the session back. When it ends early, the session
+    /// may be in the middle of a stream and is cut off.
+    pub(super) async fn work(self) -> (Session, Result<(), Failure>) {
+        let outcome = self.work_off().await;
+        if outcome.is_err() || self.stop.is_raised() {
+            self.session.abort().await;
+        }
+        (self.session, outcome)
+    }
+
+    async fn work_off(&self) -> Result<(), Failure> {
+        while let Some((index, number)) = self.queue.take() {
+            let Some(table) = self.tables.get(index) else {
+                continue;
+            };
+            let Some(range) = table.ranges.get(number) else {
+                continue;
+            };
+            match self.export_part(table, range, number).await? {
+                Some((entry, receipt)) => {
+                    let part = PartDone {
+                        table: index,
+                        number,
+                        entry,
+                        receipt,
+                    };
+                    if self.done.send(part).is_err() {
+                        return Ok(());
+                    }
+                }
+                // Somebody else has failed or the run was interrupted; they say why.
+                None => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+}

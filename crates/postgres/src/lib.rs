@@ -1,0 +1,38 @@
+//! PostgreSQL as a source: connections, catalog, snapshots under locks, parallel COPY, `pg_dump`.
+//!
+//! * [`ConnectSpec`] reads what libpq reads (URLs, key=value strings, `PG…` variables, `.pgpass`)
+//!   and keeps the password out of everything that is shown. [`Session`] is one connection with
+//!   every setting pinned that could change what is read.
+//! * [`read_catalog`] reads all tables with a handful of set-based queries.
+//! * [`SnapshotHolder`] is the barrier: table locks first, then one exported snapshot that all
+//!   workers share, then the proof that nothing changed in between. It exports [`TableTask`]s as
+//!   Parquet members, in parallel.
+//! * [`DumpSource`] streams `pg_dump` into a member.
+//!
+//! What must never be: a COPY of a table that is not locked (a TRUNCATE would leave it silently
+//! empty under the old snapshot), a secret in an argument or a message, a child process that
+//! outlives the run.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod catalog;
+mod connect;
+mod dump;
+mod export;
+mod failure;
+mod holder;
+mod server;
+mod session;
+mod sql;
+mod task;
+mod tools;
+
+pub use catalog::{Catalog, CatalogColumn, CatalogTable, TableRef, read_catalog};
+pub use connect::{ConnectSpec, SslMode};
+pub use dump::{DumpOptions, DumpSnapshot, DumpSource, SharedSnapshot};
+pub use failure::failure_of;
+pub use holder::SnapshotHolder;
+pub use server::server_info;
+pub use session::Session;
+pub use sql::{quote_ident, quote_literal};
+pub use task::{Annotations, ExportOptions, TableTask, VirtualQuery};
+pub use tools::{Tool, all_pg_dumps, find_pg_dump};

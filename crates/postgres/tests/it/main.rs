@@ -1,0 +1,9 @@
+//! Against real servers: connections, the barrier, exports, dumps.
+#![allow(clippy::unwrap_used)]
+
+mod age;
+mod connect;
+mod dump;
+mod export;
+mod snapshot;
+mod support;

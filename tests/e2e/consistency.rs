@@ -1,0 +1,6 @@
+//! A bundle is one moment of a stack that goes on writing.
+
+mod contents;
+mod ddl;
+mod locks;
+mod writers;

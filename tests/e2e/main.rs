@@ -1,0 +1,11 @@
+//! End to end: the real binary, a real PostgreSQL, real ChromaDB directories, a real AGE.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
+
+mod support;
+
+mod age;
+mod consistency;
+mod failures;
+mod models;
+mod tools;
+mod values;

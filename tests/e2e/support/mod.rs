@@ -1,0 +1,17 @@
+//! What every end-to-end test builds on: a stack to back up, and ways to run programs on it.
+//!
+//! [`Stack::shared`] is for tests that only read, [`Stack::new`] for those that write or break
+//! something; [`Stack::fresh_database`] is the cheap middle. Everything lies under one scratch
+//! folder, which [`janitor`] removes when the test binary has ended.
+
+mod bundle;
+mod janitor;
+mod program;
+mod stack;
+
+pub use bundle::{Bundle, Profile, files_below};
+pub use janitor::{remove_at_the_end, scratch};
+pub use program::{
+    Run, arkstream, failed, python, run, run_within, setting, sh, soak, support_file,
+};
+pub use stack::{GRAPH_NAME, Stack, StackOptions, runtime};
