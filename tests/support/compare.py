@@ -8,11 +8,13 @@ are compared, as a multiset, with COPY TO STDOUT of the live table through a rea
 
 Tables under models/ and relations/ must hold all rows and all columns, in the table's order; those
 under support/ may hold some columns of some rows, each of which must be in the table, at most as
-often as there. --subset and --whole (globs over schema.table) change that for single tables.
+often as there. --subset and --whole (globs over schema.table) change that for single tables. Rows
+of a query (arkstream.table without a schema, as for sequences) have no table to be compared with;
+"compared" in the result lists those that had.
 
 With --duckdb every member is read, all columns, by DuckDB too, and its row counts must be pyarrow's.
 
-Prints {"tables", "rows", "values", "difference_count", "differences": […first 20], …}; the exit
+Prints {"tables", "rows", "values", "difference_count", "differences": […the first], …}; the exit
 status is 1 when anything differs, 2 for a usage error. Memory: 40 bytes per row of one table, and
 one batch; a row that differs is read again to show it.
 """
@@ -20,6 +22,7 @@ one batch; a row that differs is read again to show it.
 import argparse
 import collections
 import fnmatch
+import functools
 import hashlib
 import json
 import os
@@ -44,20 +47,22 @@ SETTINGS = [
     "SET row_security = off",
     "SET statement_timeout = 0",
 ]
-SHOWN = 20
+SHOWN = 20  # --shown
 
 
 def main():
     args = parse_arguments()
     members = find_members(args.dir)
-    result = {"tables": len(members), "rows": 0, "values": 0, "difference_count": 0, "differences": []}
+    global SHOWN
+    SHOWN = args.shown
+    result = {"tables": len(members), "rows": 0, "values": 0, "difference_count": 0, "differences": [], "compared": []}
     if not members:
         report(result, {"what": f"no Parquet member under {args.dir}/odoo_data"})
     for (section, table), files in sorted(members.items()):
         try:
             if table is None:
                 raise Mismatch(f"no arkstream.table in the file metadata of {files[0].name}")
-            if args.psql:
+            if args.psql and "." in table:
                 compare_table(args, section, table, files, result)
             if args.duckdb:
                 count_with_duckdb(table, files, result)
@@ -74,6 +79,7 @@ def parse_arguments():
     parser.add_argument("--duckdb", action="store_true")
     parser.add_argument("--subset", action="append", default=[], metavar="GLOB")
     parser.add_argument("--whole", action="append", default=[], metavar="GLOB")
+    parser.add_argument("--shown", type=int, default=SHOWN, metavar="N", help="differences in the result")
     args = parser.parse_args()
     if not (args.psql or args.duckdb):
         parser.error("give --psql, --duckdb, or both")
@@ -231,6 +237,7 @@ def compare_table(args, section, table, files, result):
         bundle[digest(row)] += 1
         result["rows"] += 1
         result["values"] += len(row)
+    result["compared"].append(table)
     live = collections.Counter(digest(row) for row in live_rows(args.psql, table, layout, relkind))
     surplus = bundle - live
     missing = live - bundle if whole else collections.Counter()
@@ -309,11 +316,19 @@ def shorten(text):
 # --- DuckDB ----------------------------------------------------------------------------------
 
 
-def count_with_duckdb(table, files, result):
+@functools.cache
+def duckdb_connection():
     import duckdb
 
     connection = duckdb.connect()
     connection.execute("SET autoinstall_known_extensions = false")
+    return connection
+
+
+def count_with_duckdb(table, files, result):
+    import duckdb
+
+    connection = duckdb_connection()
     total = 0
     for path in files:
         expected = pq.ParquetFile(path).metadata.num_rows

@@ -249,8 +249,8 @@ fn put_dos_time(out: &mut Vec<u8>, at: DateTime<Utc>) {
         ..1980 => (0, 0x21),
         2108.. => (0xbf7d, 0xff9f),
         year => (
-            (at.hour() << 11 | at.minute() << 5 | at.second() / 2) as u16,
-            (((year - 1980) as u32) << 9 | at.month() << 5 | at.day()) as u16,
+            ((at.hour() << 11) | (at.minute() << 5) | (at.second() / 2)) as u16,
+            ((((year - 1980) as u32) << 9) | (at.month() << 5) | at.day()) as u16,
         ),
     };
     put_u16(out, time);

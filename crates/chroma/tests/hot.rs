@@ -17,15 +17,7 @@ use tempfile::TempDir;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_write_acknowledged_before_the_lock_is_in_the_copy() {
-    hammer(
-        &python(),
-        if env::var_os("ARKSTREAM_SOAK").is_some() {
-            24
-        } else {
-            4
-        },
-    )
-    .await;
+    hammer(&python(), rounds(24, 4)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,20 +26,43 @@ async fn the_same_holds_for_chroma_0_5() {
         eprintln!("left out: ARKSTREAM_TEST_PYTHON_CHROMA05 names no Python with chromadb 0.5");
         return;
     };
-    hammer(
-        &python,
-        if env::var_os("ARKSTREAM_SOAK").is_some() {
-            24
-        } else {
-            2
-        },
-    )
-    .await;
+    hammer(&python, rounds(24, 2)).await;
+}
+
+/// `soak` rounds when many are asked for.
+fn rounds(soak: usize, usual: usize) -> usize {
+    if env::var_os("ARKSTREAM_SOAK").is_some() {
+        soak
+    } else {
+        usual
+    }
+}
+
+/// The writer's load: folders of many megabytes in a soak, so that a persist takes its time.
+fn load() -> &'static [&'static str] {
+    const USUAL: &[&str] = &["--collections", "3", "--sync-threshold", "40"];
+    const SOAK: &[&str] = &[
+        "--collections",
+        "2",
+        "--sync-threshold",
+        "150",
+        "--dim",
+        "1024",
+        "--batch",
+        "80",
+        "--max-records",
+        "6000",
+    ];
+    if env::var_os("ARKSTREAM_SOAK").is_some() {
+        SOAK
+    } else {
+        USUAL
+    }
 }
 
 /// Copies a directory again and again while Chroma writes to it, then has Chroma open the copies.
 async fn hammer(python: &Path, rounds: usize) {
-    let mut writer = Writer::start(python, &["--collections", "3", "--sync-threshold", "40"]);
+    let mut writer = Writer::start(python, load());
     let mut copies = Vec::new();
     let mut retracted = 0;
     for _ in 0..rounds {
@@ -115,11 +130,7 @@ async fn collections_may_come_and_go() {
     let mut output = BufReader::new(child.stdout.take().unwrap());
     output.read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
-    let rounds = if env::var_os("ARKSTREAM_SOAK").is_some() {
-        60
-    } else {
-        8
-    };
+    let rounds = rounds(60, 8);
     let mut copies = Vec::new();
     for _ in 0..rounds {
         let (run, sink) = run(DirectorySink::new());

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use arkstream_pipeline::{Failure, FailureKind};
 
+use crate::output;
+
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -57,9 +59,9 @@ pub(crate) fn report(failure: &Failure) {
     if failure.kind == FailureKind::Interrupted {
         eprintln!("interrupted");
     } else {
-        eprintln!("error: {failure}");
+        eprintln!("error: {}", output::harmless(&failure.to_string()));
     }
     if let Some(help) = failure.advice() {
-        eprintln!("  help: {help}");
+        eprintln!("  help: {}", output::harmless(help));
     }
 }

@@ -4,6 +4,8 @@
 //! knowledge of its own about formats or systems: a command reads its arguments, puts sources,
 //! sink and observers together, runs them, and turns the outcome into words and an exit code.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod args;
 mod checks;
 mod commands;

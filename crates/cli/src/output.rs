@@ -1,6 +1,7 @@
 //! Where a bundle goes, and what is printed.
 
 use std::{
+    borrow::Cow,
     io::{self, Write as _},
     path::{Path, PathBuf},
 };
@@ -21,10 +22,31 @@ pub(crate) fn bundle_path(out: Option<&Path>, now: DateTime<Local>) -> PathBuf {
     }
 }
 
-/// Prints to standard output. A reader who has seen enough (`| head`) is no error.
+/// Text that a terminal shows as it is: control characters and those that change the direction of
+/// writing become visible escapes. Names come from databases and file systems, which hold anything.
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
+    let harmful = |c: char| {
+        (c.is_control() && c != '\n' && c != '\t')
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(harmful) {
+        return Cow::Borrowed(text);
+    }
+    let mut clean = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if harmful(c) {
+            clean.extend(c.escape_unicode());
+        } else {
+            clean.push(c);
+        }
+    }
+    Cow::Owned(clean)
+}
+
+/// Prints to standard output, [`harmless`]ly. A reader who has seen enough (`| head`) is no error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(harmless(text).as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         outcome => outcome
             .map_err(|error| Failure::io(FailureKind::Refused, "write to standard output", error)),
@@ -70,4 +92,29 @@ pub(crate) fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_from_elsewhere_cannot_play_with_the_terminal() {
+        assert_eq!(harmless("plain ü ☃\n\ttext"), "plain ü ☃\n\ttext");
+        assert_eq!(
+            harmless("a\u{1b}[2Jb\u{202e}c\r"),
+            "a\\u{1b}[2Jb\\u{202e}c\\u{d}"
+        );
+    }
+
+    #[test]
+    fn a_folder_gets_the_default_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = "2026-01-02T03:04:05+00:00".parse::<DateTime<chrono::Utc>>().unwrap();
+        let now = now.with_timezone(&Local);
+        let path = bundle_path(Some(folder.path()), now);
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(name.starts_with("sam_ai_complete_backup_2026010"), "{name}");
+        assert_eq!(bundle_path(Some(Path::new("a.zip")), now), Path::new("a.zip"));
+    }
 }

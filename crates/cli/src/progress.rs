@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     io::{IsTerminal as _, stderr},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -10,10 +11,10 @@ use std::{
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use arkstream_format::Component;
+use arkstream_format::{Component, Omission};
 use arkstream_pipeline::{Event, Observer, Silent};
 
-use crate::{args::ProgressMode, units};
+use crate::{args::ProgressMode, output::harmless, units};
 
 /// How often plain progress speaks of a component that is under way.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
@@ -91,7 +92,7 @@ impl Bars {
 
     fn say(&self, line: &str) {
         // Without a terminal there is nobody to say it to.
-        let _ = self.screen.println(line);
+        let _ = self.screen.println(harmless(line));
     }
 }
 
@@ -138,14 +139,18 @@ impl Observer for Bars {
                 "all snapshots taken within {}",
                 units::duration(*skew)
             )),
-            Event::Omitted(omission) => self.say(&format!(
-                "left out: {}: {}: {}",
-                omission.component, omission.what, omission.reason
-            )),
+            Event::Omitted(omission) => self.say(&left_out(omission)),
             Event::Warning(warning) => self.say(&format!("warning: {warning}")),
             Event::Note(_) => {}
         }
     }
+}
+
+fn left_out(omission: &Omission) -> String {
+    format!(
+        "left out: {}: {}: {}",
+        omission.component, omission.what, omission.reason
+    )
 }
 
 /// One line when something begins or ends, and now and then in between.
@@ -213,23 +218,25 @@ impl Observer for Plain {
             }),
             Event::Finished { component } => self.update(*component, |state| {
                 let time = state.started.map_or(Duration::ZERO, |at| at.elapsed());
-                Some(format!(
-                    "done, {} members, {} rows, {} in {}",
-                    state.members,
-                    state.rows,
+                let mut line = String::from("done, ");
+                // Verification reads members, it makes none.
+                if state.members > 0 {
+                    let _ = write!(line, "{} members, {} rows, ", state.members, state.rows);
+                }
+                let _ = write!(
+                    line,
+                    "{} in {}",
                     units::size(state.read),
                     units::duration(time)
-                ))
+                );
+                Some(line)
             }),
             Event::Barrier { skew } => {
                 eprintln!("all snapshots taken within {}", units::duration(*skew));
             }
-            Event::Omitted(omission) => eprintln!(
-                "left out: {}: {}: {}",
-                omission.component, omission.what, omission.reason
-            ),
-            Event::Warning(warning) => eprintln!("warning: {warning}"),
-            Event::Note(note) => eprintln!("{note}"),
+            Event::Omitted(omission) => eprintln!("{}", harmless(&left_out(omission))),
+            Event::Warning(warning) => eprintln!("warning: {}", harmless(warning)),
+            Event::Note(note) => eprintln!("{}", harmless(note)),
         }
     }
 }

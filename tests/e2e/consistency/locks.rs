@@ -136,7 +136,7 @@ fn writers_are_never_held_longer_than_allowed() {
             .arg("--chroma")
             .arg(&chroma)
             .args(["--chroma-max-hold", hold, "--fresh"]);
-        let words = ["as long as allowed", "chroma.sqlite3"];
+        let words = ["which is as long as", "chroma_data"];
         fails(&mut command, &out, &words, "--chroma-max-hold");
         IdleHolder::on(&chroma).let_go();
     }

@@ -7,11 +7,11 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Stack, run, scratch, sh};
+use super::{Stack, python, run, scratch, sh};
 
 /// Which models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Profile {
+pub(crate) enum Profile {
     /// `--profile sam_ai`
     SamAi,
     /// `--profile all`
@@ -20,20 +20,20 @@ pub enum Profile {
 
 /// A finished bundle and what it holds.
 #[derive(Debug)]
-pub struct Bundle {
+pub(crate) struct Bundle {
     /// The ZIP file.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Its members, unpacked by `unzip`.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// What `backup --json` printed.
-    pub report: Value,
+    pub(crate) report: Value,
     /// What it said on standard error.
-    pub stderr: String,
+    pub(crate) stderr: String,
 }
 
 impl Bundle {
     /// The bundle of the shared stack, made once.
-    pub fn shared(profile: Profile) -> &'static Self {
+    pub(crate) fn shared(profile: Profile) -> &'static Self {
         static SAM_AI: OnceLock<Bundle> = OnceLock::new();
         static ALL: OnceLock<Bundle> = OnceLock::new();
         let (cell, name) = match profile {
@@ -49,7 +49,7 @@ impl Bundle {
     }
 
     /// A bundle that was just written.
-    pub fn open(path: PathBuf, report: Value, stderr: String) -> Self {
+    pub(crate) fn open(path: PathBuf, report: Value, stderr: String) -> Self {
         let dir = scratch("unzipped");
         sh(&dir, &format!("unzip -q '{}'", path.display()));
         Self {
@@ -62,14 +62,14 @@ impl Bundle {
 
     /// A member's JSON.
     #[track_caller]
-    pub fn json(&self, member: &str) -> Value {
+    pub(crate) fn json(&self, member: &str) -> Value {
         let text = std::fs::read_to_string(self.dir.join(member)).expect(member);
         serde_json::from_str(&text).expect(member)
     }
 
     /// The entry of `model` in `model_list.json`.
     #[track_caller]
-    pub fn model(&self, model: &str) -> Value {
+    pub(crate) fn model(&self, model: &str) -> Value {
         let list = self.json("odoo_data/model_list.json");
         let entries = list.as_array().expect("a list");
         let entry = entries.iter().find(|entry| entry["model"] == model);
@@ -78,14 +78,44 @@ impl Bundle {
             .clone()
     }
 
+    /// The manifest's entry of a table, such as `public.ai_message`.
+    #[track_caller]
+    pub(crate) fn table(&self, table: &str) -> Value {
+        let manifest = self.json("manifest.json");
+        let tables = manifest["tables"].as_array().expect("a list");
+        let entry = tables.iter().find(|entry| entry["table"] == table);
+        entry.unwrap_or_else(|| panic!("{table} is not in the manifest")).clone()
+    }
+
+    /// Every row of the Parquet parts in a folder, such as `odoo_data/models/ai.message`, as
+    /// pyarrow reads them; see `rows.py` for how values are written.
+    #[track_caller]
+    pub(crate) fn rows(&self, folder: &str) -> Vec<Value> {
+        rows_py(&[], &self.dir.join(folder))
+    }
+
+    /// What every Parquet member below a folder says about itself.
+    #[track_caller]
+    pub(crate) fn schemas(&self, folder: &str) -> Vec<Value> {
+        rows_py(&["--schemas"], &self.dir.join(folder))
+    }
+
     /// Every unpacked file, relative to [`Bundle::dir`], sorted.
-    pub fn members(&self) -> Vec<String> {
+    pub(crate) fn members(&self) -> Vec<String> {
         files_below(&self.dir)
     }
 }
 
+fn rows_py(options: &[&str], folder: &Path) -> Vec<Value> {
+    assert!(folder.is_dir(), "{} is not in the bundle", folder.display());
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/e2e/support/rows.py");
+    let run = run(python().arg(script).args(options).arg(folder)).ok();
+    let lines = run.stdout.lines();
+    lines.map(|line| serde_json::from_str(line).expect("one JSON object a line")).collect()
+}
+
 /// Every file below a folder, relative to it, sorted.
-pub fn files_below(folder: &Path) -> Vec<String> {
+pub(crate) fn files_below(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {

@@ -34,7 +34,7 @@ done
 "#;
 
 /// Lets `path` be removed when this process has ended.
-pub fn remove_at_the_end(path: &Path) {
+pub(crate) fn remove_at_the_end(path: &Path) {
     static PIPE: OnceLock<Mutex<ChildStdin>> = OnceLock::new();
     let pipe = PIPE.get_or_init(|| {
         // Its own group: an interrupt at the terminal is not meant for it. No output of ours:
@@ -56,7 +56,7 @@ pub fn remove_at_the_end(path: &Path) {
 }
 
 /// A new empty folder whose name begins with `name`.
-pub fn scratch(name: &str) -> PathBuf {
+pub(crate) fn scratch(name: &str) -> PathBuf {
     static ROOT: OnceLock<PathBuf> = OnceLock::new();
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let root = ROOT.get_or_init(|| {

@@ -9,9 +9,9 @@ mod janitor;
 mod program;
 mod stack;
 
-pub use bundle::{Bundle, Profile, files_below};
-pub use janitor::{remove_at_the_end, scratch};
-pub use program::{
+pub(crate) use bundle::{Bundle, Profile, files_below};
+pub(crate) use janitor::{remove_at_the_end, scratch};
+pub(crate) use program::{
     Run, arkstream, failed, python, run, run_within, setting, sh, soak, support_file,
 };
-pub use stack::{GRAPH_NAME, Stack, StackOptions, runtime};
+pub(crate) use stack::{GRAPH_NAME, Stack, StackOptions, runtime};

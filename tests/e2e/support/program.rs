@@ -18,20 +18,20 @@ const LIMIT: Duration = Duration::from_secs(300);
 
 /// How a program ended.
 #[derive(Debug)]
-pub struct Run {
+pub(crate) struct Run {
     /// The exit code; `None` when a signal ended it.
-    pub code: Option<i32>,
+    pub(crate) code: Option<i32>,
     /// Standard output.
-    pub stdout: String,
+    pub(crate) stdout: String,
     /// Standard error.
-    pub stderr: String,
+    pub(crate) stderr: String,
     line: String,
 }
 
 impl Run {
     /// Fails the test with the program's output unless it exited with `code`.
     #[track_caller]
-    pub fn expect_code(self, code: i32) -> Self {
+    pub(crate) fn expect_code(self, code: i32) -> Self {
         assert!(
             self.code == Some(code),
             "exit {:?} instead of {code}: {}\n--- stdout\n{}\n--- stderr\n{}",
@@ -45,20 +45,20 @@ impl Run {
 
     /// Fails the test unless the program exited with 0.
     #[track_caller]
-    pub fn ok(self) -> Self {
+    pub(crate) fn ok(self) -> Self {
         self.expect_code(0)
     }
 
     /// Standard output as one JSON value.
     #[track_caller]
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout)
             .unwrap_or_else(|error| panic!("{}: {error} in {:?}", self.line, tail(&self.stdout)))
     }
 
     /// Fails the test unless standard error holds every one of these.
     #[track_caller]
-    pub fn says(self, words: &[&str]) -> Self {
+    pub(crate) fn says(self, words: &[&str]) -> Self {
         for word in words {
             assert!(
                 self.stderr.contains(word),
@@ -79,7 +79,7 @@ fn tail(text: &str) -> String {
 
 /// The binary under test. Nothing of the caller's environment reaches it that could change what
 /// it does: no `PG…`, no `ARKSTREAM_…`, no `~/.pgpass`, no `./arkstream.toml`.
-pub fn arkstream() -> Command {
+pub(crate) fn arkstream() -> Command {
     static HOME: OnceLock<PathBuf> = OnceLock::new();
     let home = HOME.get_or_init(|| scratch("home"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_arkstream"));
@@ -100,13 +100,13 @@ fn clean(command: &mut Command) {
 
 /// Runs to the end, within five minutes.
 #[track_caller]
-pub fn run(command: &mut Command) -> Run {
+pub(crate) fn run(command: &mut Command) -> Run {
     run_within(command, LIMIT)
 }
 
 /// Runs to the end; fails the test, with the program's output, when that takes longer.
 #[track_caller]
-pub fn run_within(command: &mut Command, limit: Duration) -> Run {
+pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Run {
     let line = format!("{command:?}");
     let mut child = command
         .stdin(Stdio::null())
@@ -165,20 +165,20 @@ fn wait(child: &mut Child, limit: Duration) -> Option<std::process::ExitStatus> 
 /// Runs `arkstream` with these arguments, expects the code, and returns its words on standard
 /// error.
 #[track_caller]
-pub fn failed(command: &mut Command, code: i32) -> String {
+pub(crate) fn failed(command: &mut Command, code: i32) -> String {
     run(command).expect_code(code).stderr
 }
 
 /// A shell command line in `folder`; it must succeed.
 #[track_caller]
-pub fn sh(folder: &Path, line: &str) -> Run {
+pub(crate) fn sh(folder: &Path, line: &str) -> Run {
     let mut command = Command::new("sh");
     clean(&mut command);
     run(command.args(["-c", line]).current_dir(folder)).ok()
 }
 
 /// Python with the packages of `tests/support/requirements.txt`.
-pub fn python() -> Command {
+pub(crate) fn python() -> Command {
     let mut command = Command::new(setting("ARKSTREAM_TEST_PYTHON"));
     clean(&mut command);
     // No compiled files among the sources.
@@ -188,7 +188,7 @@ pub fn python() -> Command {
 
 /// What `make test` puts into the environment.
 #[track_caller]
-pub fn setting(name: &str) -> PathBuf {
+pub(crate) fn setting(name: &str) -> PathBuf {
     match env::var_os(name) {
         Some(value) => PathBuf::from(value),
         None => panic!(
@@ -199,7 +199,7 @@ pub fn setting(name: &str) -> PathBuf {
 }
 
 /// A file below `tests/support`.
-pub fn support_file(name: &str) -> PathBuf {
+pub(crate) fn support_file(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../tests/support")
         .join(name);
@@ -208,7 +208,7 @@ pub fn support_file(name: &str) -> PathBuf {
 }
 
 /// `many` when the tests are to take long (`make soak`), `few` otherwise.
-pub fn soak<T>(few: T, many: T) -> T {
+pub(crate) fn soak<T>(few: T, many: T) -> T {
     match env::var_os("ARKSTREAM_SOAK") {
         Some(value) if value == "1" => many,
         _ => few,

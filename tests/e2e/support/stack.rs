@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 use super::{arkstream, janitor::remove_at_the_end, python, run, scratch, sh, support_file};
 
 /// The graph's name in the graph database.
-pub const GRAPH_NAME: &str = "sam_ai_knowledge";
+pub(crate) const GRAPH_NAME: &str = "sam_ai_knowledge";
 
 /// The role that owns the Odoo database, no superuser.
 const OWNER: &str = "odoo";
@@ -29,19 +29,19 @@ const TEMPLATE: &str = "odoo_template";
 
 /// What to build.
 #[derive(Clone)]
-pub struct StackOptions {
+pub(crate) struct StackOptions {
     /// Size of the large tables.
-    pub scale: f64,
+    pub(crate) scale: f64,
     /// Equal seeds give equal data.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Whether there is a graph database.
-    pub graph: bool,
+    pub(crate) graph: bool,
     /// Whether there is a ChromaDB directory.
-    pub chroma: bool,
+    pub(crate) chroma: bool,
     /// Whether row-level security binds the owner too.
-    pub force_row_security: bool,
+    pub(crate) force_row_security: bool,
     /// How the server starts.
-    pub server: ServerOptions,
+    pub(crate) server: ServerOptions,
 }
 
 impl Default for StackOptions {
@@ -58,45 +58,45 @@ impl Default for StackOptions {
 }
 
 /// A running stack.
-pub struct Stack {
+pub(crate) struct Stack {
     /// The server of both databases.
-    pub server: Server,
+    pub(crate) server: Server,
     /// The Odoo database; its owner is [`Stack::owner`].
-    pub odoo: String,
+    pub(crate) odoo: String,
     /// The graph database, which holds the graph [`GRAPH_NAME`].
-    pub graph: String,
+    pub(crate) graph: String,
     /// The filestore of the Odoo database, at `data_dir/filestore/<db>`.
-    pub filestore: PathBuf,
+    pub(crate) filestore: PathBuf,
     /// The ChromaDB directory, `chroma_data` in the folder [`Stack::odoo_cwd`].
-    pub chroma: PathBuf,
+    pub(crate) chroma: PathBuf,
     /// What `make.py` says is in it.
-    pub chroma_truth: PathBuf,
+    pub(crate) chroma_truth: PathBuf,
     /// The folder that everything but the server lies in.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// What was built.
-    pub odoo_report: OdooSampleReport,
+    pub(crate) odoo_report: OdooSampleReport,
     /// What was built.
-    pub graph_report: GraphSampleReport,
+    pub(crate) graph_report: GraphSampleReport,
     has_graph: bool,
     has_chroma: bool,
     copies: AtomicU32,
 }
 
 /// The runtime for everything asynchronous in the tests.
-pub fn runtime() -> &'static Runtime {
+pub(crate) fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| Runtime::new().expect("a runtime"))
 }
 
 impl Stack {
     /// The stack of all tests that change nothing in it.
-    pub fn shared() -> &'static Self {
+    pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Stack> = OnceLock::new();
         SHARED.get_or_init(|| Self::new(StackOptions::default()))
     }
 
     /// A stack of the test's own.
-    pub fn new(options: StackOptions) -> Self {
+    pub(crate) fn new(options: StackOptions) -> Self {
         let dir = scratch("stack");
         let odoo = "odoo_e2e".to_owned();
         let graph = "sam_graph".to_owned();
@@ -172,25 +172,25 @@ impl Stack {
     }
 
     /// The password of [`Stack::owner`] over TCP.
-    pub const OWNER_PASSWORD: &'static str = "owner of the tables";
+    pub(crate) const OWNER_PASSWORD: &'static str = "owner of the tables";
 
     /// The role that owns database and tables; not a superuser.
-    pub fn owner(&self) -> &'static str {
+    pub(crate) fn owner(&self) -> &'static str {
         OWNER
     }
 
     /// The folder that a running Odoo would have as its working directory.
-    pub fn odoo_cwd(&self) -> PathBuf {
+    pub(crate) fn odoo_cwd(&self) -> PathBuf {
         self.dir.join("odoo_cwd")
     }
 
     /// Odoo's `data_dir`.
-    pub fn data_dir(&self) -> PathBuf {
+    pub(crate) fn data_dir(&self) -> PathBuf {
         self.dir.join("data_dir")
     }
 
     /// A copy of the Odoo database as it was built, whatever happened to [`Stack::odoo`] since.
-    pub fn fresh_database(&self) -> String {
+    pub(crate) fn fresh_database(&self) -> String {
         let name = format!("odoo_copy_{}", self.copies.fetch_add(1, Ordering::Relaxed));
         self.copy_database(&name);
         name
@@ -204,17 +204,17 @@ impl Stack {
     }
 
     /// The superuser's URL of `database`, by the Unix socket.
-    pub fn url(&self, database: &str) -> String {
+    pub(crate) fn url(&self, database: &str) -> String {
         self.server.conninfo(database)
     }
 
     /// `arkstream backup` of this stack to `out`, with every source named and progress off.
-    pub fn backup_command(&self, out: &Path) -> Command {
+    pub(crate) fn backup_command(&self, out: &Path) -> Command {
         self.backup_of(&self.odoo, out)
     }
 
     /// The same, of another copy of the Odoo database.
-    pub fn backup_of(&self, database: &str, out: &Path) -> Command {
+    pub(crate) fn backup_of(&self, database: &str, out: &Path) -> Command {
         let mut command = arkstream();
         command.args(["backup", "--progress", "none"]);
         command.args(["--odoo-db", &self.url(database)]);
@@ -233,7 +233,7 @@ impl Stack {
 
     /// Rows of a query on the Odoo database, as `psql -At` prints them.
     #[track_caller]
-    pub fn ask(&self, sql: &str) -> String {
+    pub(crate) fn ask(&self, sql: &str) -> String {
         self.server.psql(&self.odoo, sql).expect("psql")
     }
 }

@@ -19,6 +19,9 @@ use crate::{
     output, settings, units,
 };
 
+/// Most references that `show` prints.
+const SHOWN: usize = 12;
+
 /// `arkstream ls`
 pub(crate) fn ls(args: &BundleArgs) -> Result<Code, Failure> {
     let bundle = BundleFile::open(&args.bundle)?;
@@ -181,12 +184,15 @@ fn describe(bundle: &BundleFile, manifest: &Manifest, metadata: &Value) -> Strin
         .collect();
     if !dangling.is_empty() {
         text.push_str("\nreferences that point nowhere, in the source as in the bundle:\n");
-        for reference in dangling {
+        for reference in dangling.iter().take(SHOWN) {
             let _ = writeln!(
                 text,
                 "  {} -> {}: {} of {}",
                 reference.from, reference.to, reference.dangling, reference.total
             );
+        }
+        if dangling.len() > SHOWN {
+            let _ = writeln!(text, "  … and {} more (--json has all)", dangling.len() - SHOWN);
         }
     }
     if manifest.omissions.is_empty() {

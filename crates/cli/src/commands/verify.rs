@@ -50,6 +50,9 @@ fn verify_bundle(bundle: &BundleFile, args: &VerifyArgs) -> Result<VerifyReport,
             bytes: sum.raw_bytes,
             items: sum.members,
         });
+        observer.event(&Event::Started {
+            component: *component,
+        });
     }
     let options = VerifyOptions {
         sample_percent: args.sample,

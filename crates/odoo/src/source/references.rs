@@ -45,6 +45,9 @@ struct Pointer {
     target: Option<String>,
 }
 
+/// The target of references to what is no model of the database.
+const NO_MODEL: &str = "(no such model)";
+
 /// Counts them all. Returns the counts and lines for people about what could not be counted.
 pub(super) async fn count(
     client: &Client,
@@ -242,14 +245,18 @@ impl Counting<'_> {
         let mut rows = pointer.rows.clone();
         rows.from = format!("{}, LATERAL {} p(model, id)", rows.from, pointer.unfolded);
         let given = "p.model IS NOT NULL AND p.id IS NOT NULL AND p.id <> 0";
+        // What names no model is one target, however many words there are.
+        let known: Vec<&str> = self.registry.models.keys().map(String::as_str).collect();
         let mut targets: Vec<(String, i64)> = self
             .client
             .query(
                 &format!(
-                    "SELECT p.model, count(*) {} GROUP BY 1 ORDER BY 1",
+                    "SELECT CASE WHEN p.model::text = ANY ($1::text[]) THEN p.model::text \
+                            ELSE {} END, count(*) {} GROUP BY 1 ORDER BY 1",
+                    quote_literal(NO_MODEL),
                     rows.and(given)
                 ),
-                &[],
+                &[&known],
             )
             .await?
             .iter()

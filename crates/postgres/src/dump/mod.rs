@@ -322,11 +322,9 @@ impl Source for DumpSource {
 
     async fn stream(&mut self, run: &Run) -> Result<SourceReport, Failure> {
         let component = self.component;
-        run.tell(Event::Started { component });
         let outcome = self.dump(run).await;
         self.release().await;
         let summary = outcome?;
-        run.tell(Event::Finished { component });
         Ok(SourceReport {
             graph: (component == Component::Graph).then_some(summary),
             ..SourceReport::default()

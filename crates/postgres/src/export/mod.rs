@@ -66,9 +66,6 @@ pub(crate) async fn export(
     tasks: Vec<TableTask>,
 ) -> (Vec<Session>, Result<Vec<TableEntry>, Failure>) {
     let run = setting.run;
-    run.tell(Event::Started {
-        component: Component::Models,
-    });
     let share = run.budget.bytes() / sessions.len().max(1) as u64;
     let tables = match plan::plan(&setting, tasks, share).await {
         Ok(tables) => Arc::new(tables),
@@ -222,8 +219,5 @@ async fn finish(
             table.entry(parts.into_iter().map(|part| part.entry).collect())
         })
         .collect();
-    setting.run.tell(Event::Finished {
-        component: Component::Models,
-    });
     Ok(entries)
 }

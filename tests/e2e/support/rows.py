@@ -1,0 +1,80 @@
+"""rows.py FOLDER: the rows of the Parquet files in FOLDER, one JSON object a line.
+rows.py --schemas FOLDER: what every Parquet file below FOLDER says about itself, one a line.
+
+Dates and times are the integers they are stored as, decimals and the floats that JSON lacks are
+texts, bytes are hexadecimal.
+"""
+
+import decimal
+import json
+import math
+import pathlib
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def main():
+    folder = pathlib.Path(sys.argv[-1])
+    if sys.argv[1] == "--schemas":
+        for path in sorted(folder.rglob("*.parquet")):
+            print(json.dumps(describe(path, folder), ensure_ascii=False))
+    else:
+        for path in sorted(folder.glob("*.parquet")):
+            table = pq.read_table(path)
+            columns = [table.column(name).cast(stored_type(table.field(name).type)) for name in table.column_names]
+            for row in zip(*(column.to_pylist() for column in columns)):
+                print(json.dumps(dict(zip(table.column_names, map(plain, row))), ensure_ascii=False))
+
+
+def stored_type(kind):
+    if pa.types.is_list(kind):
+        return pa.list_(stored_type(kind.value_type))
+    if pa.types.is_date32(kind):
+        return pa.int32()
+    if pa.types.is_timestamp(kind) or pa.types.is_time64(kind):
+        return pa.int64()
+    return kind
+
+
+def plain(value):
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, decimal.Decimal):
+        return format(value, "f")
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def describe(path, folder):
+    file = pq.ParquetFile(path)
+    arrow, meta = file.schema_arrow, file.metadata
+    groups = [meta.row_group(n) for n in range(meta.num_row_groups)]
+    leaves = {file.schema.column(n).path.split(".")[0]: file.schema.column(n) for n in range(len(file.schema))}
+    return {
+        "member": str(path.relative_to(folder)),
+        "rows": meta.num_rows,
+        "codecs": sorted({group.column(n).compression for group in groups for n in range(group.num_columns)}),
+        "metadata": texts(arrow.metadata),
+        "fields": [
+            {
+                "name": field.name,
+                "type": str(field.type),
+                "logical": str(leaves[field.name].logical_type),
+                "nullable": field.nullable,
+                "metadata": texts(field.metadata),
+            }
+            for field in arrow
+        ],
+    }
+
+
+def texts(metadata):
+    return {key.decode(): value.decode() for key, value in (metadata or {}).items() if key != b"ARROW:schema"}
+
+
+main()
