@@ -251,7 +251,7 @@ fn values_that_the_neat_type_cannot_carry_stand_in_the_companion() {
         ("c_time", json!(86_399_999_999_u64)),
         ("a_int4", json!([1, null, 3])),
         ("a_int4", json!([null])),
-        ("a_text", json!(["", null, "NULL", "a,b", "q\"uote", "back\\slash", " sp "])),
+        ("a_text", json!(["", null, "NULL", "a,b", "q\"uote", "back\\\\slash", " sp "])),
     ] {
         let holding: Vec<_> = rows.iter().filter(|row| row[column] == value).collect();
         assert_eq!(holding.len(), 1, "{column} {value}");

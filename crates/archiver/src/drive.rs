@@ -94,27 +94,33 @@ impl Backup {
                 items: planned.plan.items.len() as u64,
             });
         }
-        let steps = self.steps(run, sink.as_ref(), describe);
-        let outcome = tokio::select! {
-            outcome = steps => outcome,
+        let streamed = tokio::select! {
+            streamed = self.stream(run, sink.as_ref()) => streamed,
             () = run.cancel.raised() => Err(Failure::interrupted()),
         };
-        if outcome.is_err() {
-            run.cancel.raise();
-            self.release().await;
-            // What is finished so far is made durable, so that the journal speaks of it. A sink
-            // that failed has said so already.
-            let _ = sink.sync().await;
-        }
-        outcome
+        let (generation, report) = match streamed {
+            Ok(streamed) => streamed,
+            Err(failure) => {
+                run.cancel.raise();
+                self.release().await;
+                // What is finished so far is made durable, so that the journal speaks of it. A
+                // sink that failed has said so already.
+                let _ = sink.sync().await;
+                return Err(failure);
+            }
+        };
+        // Everything is read; what is left takes no time and is not interrupted any more, so that
+        // nobody is told "interrupted" while the bundle appears.
+        self.conclude(run, sink.as_ref(), describe, &generation, &report)
+            .await
     }
 
-    async fn steps(
+    /// Passes the barrier and streams every source.
+    async fn stream(
         &mut self,
         run: &Run,
         sink: &dyn BundleSink,
-        describe: &dyn Describe,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<(Generation, SourceReport), Failure> {
         let generation = self.pass_barrier(run).await?;
         sink.begin_generation(generation.clone()).await?;
         let mut report = SourceReport::default();
@@ -131,11 +137,23 @@ impl Backup {
             chroma_hold_ms: report.chroma_hold_ms,
             ..generation
         };
+        Ok((generation, report))
+    }
+
+    /// Describes the bundle and publishes it.
+    async fn conclude(
+        &self,
+        run: &Run,
+        sink: &dyn BundleSink,
+        describe: &dyn Describe,
+        generation: &Generation,
+        report: &SourceReport,
+    ) -> Result<Outcome, Failure> {
         let finished = Finished {
             run_id: self.run_id.clone(),
             version: &self.version,
-            generation: &generation,
-            report: &report,
+            generation,
+            report,
             elapsed: self.started.elapsed(),
             omissions: run.omissions(),
         };
@@ -145,7 +163,7 @@ impl Backup {
         let published = sink.publish(manifest).await?;
         Ok(Outcome {
             published,
-            generation,
+            generation: generation.clone(),
             models,
             omissions,
             elapsed: self.started.elapsed(),

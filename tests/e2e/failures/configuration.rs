@@ -231,7 +231,7 @@ fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
     assert_eq!(bundle(&file), "file.zip");
     let of_file = tables(&file);
     assert!(
-        has(&of_file, "ai_conversation") && !has(&of_file, "ai_message"),
+        has(&of_file, "models/ai.conversation") && !has(&of_file, "models/ai.message"),
         "{of_file:?}"
     );
 
@@ -241,7 +241,7 @@ fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
         .env("ARKSTREAM_MODELS", "ai.message");
     let environment = run(&mut command).ok();
     assert_eq!(bundle(&environment), "environment.zip");
-    assert!(has(&tables(&environment), "ai_message"));
+    assert!(has(&tables(&environment), "models/ai.message"));
 
     let (mut command, _) = with_settings(&toml);
     command
@@ -258,7 +258,7 @@ fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
     ]);
     let line = run(&mut command).ok();
     assert_eq!(bundle(&line), "line.zip");
-    assert!(has(&tables(&line), "ai_message"));
+    assert!(has(&tables(&line), "models/ai.message"));
 
     // A source that is named outranks the file's refusal of it.
     let (mut command, _) = with_settings(&toml);

@@ -91,13 +91,19 @@ impl Bundle {
     /// pyarrow reads them; see `rows.py` for how values are written.
     #[track_caller]
     pub(crate) fn rows(&self, folder: &str) -> Vec<Value> {
-        rows_py(&[], &self.dir.join(folder))
+        values(&rows_py(&[], &self.dir.join(folder)))
+    }
+
+    /// The same of all Parquet members below a folder, as text.
+    #[track_caller]
+    pub(crate) fn every_row(&self, folder: &str) -> String {
+        rows_py(&["--below"], &self.dir.join(folder))
     }
 
     /// What every Parquet member below a folder says about itself.
     #[track_caller]
     pub(crate) fn schemas(&self, folder: &str) -> Vec<Value> {
-        rows_py(&["--schemas"], &self.dir.join(folder))
+        values(&rows_py(&["--schemas"], &self.dir.join(folder)))
     }
 
     /// Every unpacked file, relative to [`Bundle::dir`], sorted.
@@ -106,12 +112,16 @@ impl Bundle {
     }
 }
 
-fn rows_py(options: &[&str], folder: &Path) -> Vec<Value> {
+#[track_caller]
+fn rows_py(options: &[&str], folder: &Path) -> String {
     assert!(folder.is_dir(), "{} is not in the bundle", folder.display());
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/e2e/support/rows.py");
-    let run = run(python().arg(script).args(options).arg(folder)).ok();
-    let lines = run.stdout.lines();
-    lines.map(|line| serde_json::from_str(line).expect("one JSON object a line")).collect()
+    run(python().arg(script).args(options).arg(folder)).ok().stdout
+}
+
+fn values(lines: &str) -> Vec<Value> {
+    let parse = |line| serde_json::from_str(line).expect("one JSON object a line");
+    lines.lines().map(parse).collect()
 }
 
 /// Every file below a folder, relative to it, sorted.

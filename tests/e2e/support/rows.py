@@ -1,4 +1,5 @@
 """rows.py FOLDER: the rows of the Parquet files in FOLDER, one JSON object a line.
+rows.py --below FOLDER: the same of all Parquet files below it.
 rows.py --schemas FOLDER: what every Parquet file below FOLDER says about itself, one a line.
 
 Dates and times are the integers they are stored as, decimals and the floats that JSON lacks are
@@ -21,7 +22,8 @@ def main():
         for path in sorted(folder.rglob("*.parquet")):
             print(json.dumps(describe(path, folder), ensure_ascii=False))
     else:
-        for path in sorted(folder.glob("*.parquet")):
+        find = folder.rglob if sys.argv[1] == "--below" else folder.glob
+        for path in sorted(find("*.parquet")):
             table = pq.read_table(path)
             columns = [table.column(name).cast(stored_type(table.field(name).type)) for name in table.column_names]
             for row in zip(*(column.to_pylist() for column in columns)):

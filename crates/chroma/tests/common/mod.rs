@@ -281,16 +281,15 @@ impl DirectorySink {
 }
 
 struct DirectoryWriter {
-    sink: &'static DirectorySink,
+    sink: Arc<DirectorySink>,
     spec: MemberSpec,
     file: fs::File,
     part: PathBuf,
     len: u64,
 }
 
-/// Sinks of tests live as long as the process: writers refer to them.
-#[derive(Clone, Copy)]
-pub struct SharedSink(pub &'static DirectorySink);
+/// Writers refer to the sink as well.
+struct SharedSink(Arc<DirectorySink>);
 
 #[async_trait]
 impl Sink for SharedSink {
@@ -313,7 +312,7 @@ impl Sink for SharedSink {
         let part = self.0.root.path().join(format!("part-{attempt}"));
         let file = fs::File::create(&part).unwrap();
         Ok(Box::new(DirectoryWriter {
-            sink: self.0,
+            sink: Arc::clone(&self.0),
             spec,
             file,
             part,
@@ -388,10 +387,11 @@ impl MemberWriter for DirectoryWriter {
     }
 }
 
-pub fn run(sink: DirectorySink) -> (Run, &'static DirectorySink) {
-    let sink: &'static DirectorySink = Box::leak(Box::new(sink));
+/// A run into a sink. The copy lives as long as the sink.
+pub fn run(sink: DirectorySink) -> (Run, Arc<DirectorySink>) {
+    let sink = Arc::new(sink);
     let run = Run::new(
-        Arc::new(SharedSink(sink)),
+        Arc::new(SharedSink(Arc::clone(&sink))),
         Arc::new(Silent),
         Cancel::default(),
         Budget::new(8 << 20),
