@@ -2,5 +2,5 @@
 
 mod contents;
 mod ddl;
-mod locks;
+pub(crate) mod locks;
 mod writers;

@@ -25,11 +25,15 @@ fn models_with(bundle: &Bundle, statuses: &[&str]) -> BTreeSet<String> {
 }
 
 fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
+    value
+        .as_str()
+        .unwrap_or_else(|| panic!("{value} is no text"))
 }
 
 fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
+    value
+        .as_u64()
+        .unwrap_or_else(|| panic!("{value} is no number"))
 }
 
 /// The values of one column, as a set.
@@ -39,7 +43,10 @@ fn ids(rows: &[Value], column: &str) -> BTreeSet<u64> {
 
 /// The first column of a query's answer.
 fn ids_of(answer: &str) -> BTreeSet<u64> {
-    answer.lines().map(|line| line.parse().expect("an id")).collect()
+    answer
+        .lines()
+        .map(|line| line.parse().expect("an id"))
+        .collect()
 }
 
 /// `'a','b'`

@@ -12,7 +12,10 @@ fn compare(bundle: &Bundle, database: &str) -> Value {
     let stack = Stack::shared();
     let psql = stack.server.bin_dir().join("psql");
     let mut command = python();
-    command.arg(support_file("compare.py")).arg(&bundle.dir).arg("--duckdb");
+    command
+        .arg(support_file("compare.py"))
+        .arg(&bundle.dir)
+        .arg("--duckdb");
     let psql = format!("{} -d '{}'", psql.display(), stack.url(database));
     command.args(["--psql", &psql]);
     for table in whole_tables(bundle) {
@@ -40,7 +43,10 @@ fn is_stored(table: &Value) -> bool {
 }
 
 fn tables(bundle: &Bundle) -> Vec<Value> {
-    bundle.json("manifest.json")["tables"].as_array().expect("a list").clone()
+    bundle.json("manifest.json")["tables"]
+        .as_array()
+        .expect("a list")
+        .clone()
 }
 
 /// `SELECT count(*)` of each table: of itself, or of its leaves when it is partitioned.
@@ -72,18 +78,31 @@ fn holds_the_values_of_the_database(profile: Profile) -> Value {
     let found = compare(bundle, &Stack::shared().odoo);
     assert_eq!(found["difference_count"], 0, "{:#}", found["differences"]);
 
-    let compared: BTreeSet<&str> =
-        found["compared"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    let compared: BTreeSet<&str> = found["compared"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     let all = tables(bundle);
     let stored: Vec<_> = all.iter().filter(|table| is_stored(table)).collect();
-    let names: BTreeSet<&str> = stored.iter().filter_map(|table| table["table"].as_str()).collect();
+    let names: BTreeSet<&str> = stored
+        .iter()
+        .filter_map(|table| table["table"].as_str())
+        .collect();
     assert_eq!(compared, names, "each table of the manifest is compared");
-    let rows: u64 = stored.iter().map(|table| table["rows"].as_u64().expect("a number")).sum();
+    let rows: u64 = stored
+        .iter()
+        .map(|table| table["rows"].as_u64().expect("a number"))
+        .sum();
     assert_eq!(found["rows"], rows, "each row of the manifest is compared");
 
     let whole = whole_tables(bundle);
     for (table, count) in live_counts(&whole) {
-        assert_eq!(found["duckdb_counts"][&table], count, "DuckDB's count of {table}");
+        assert_eq!(
+            found["duckdb_counts"][&table], count,
+            "DuckDB's count of {table}"
+        );
     }
     found
 }
@@ -92,7 +111,11 @@ fn holds_the_values_of_the_database(profile: Profile) -> Value {
 fn every_value_of_the_sam_ai_profile_equals_the_databases() {
     let found = holds_the_values_of_the_database(Profile::SamAi);
     assert!(found["tables"].as_u64() > Some(100), "{}", found["tables"]);
-    assert!(found["values"].as_u64() > Some(30_000), "{}", found["values"]);
+    assert!(
+        found["values"].as_u64() > Some(30_000),
+        "{}",
+        found["values"]
+    );
 }
 
 #[test]
@@ -119,8 +142,11 @@ fn the_comparison_finds_a_single_changed_value_in_each_column_of_the_type_matrix
     let columns = type_matrix_columns();
     assert!(columns.len() > 95, "{columns:?}");
     // Row 0 is NULL in every column but the key; it takes row 1's values.
-    let (names, values): (Vec<_>, Vec<_>) =
-        columns.iter().filter(|c| *c != "id").map(|c| (format!("\"{c}\""), format!("b.\"{c}\""))).unzip();
+    let (names, values): (Vec<_>, Vec<_>) = columns
+        .iter()
+        .filter(|c| *c != "id")
+        .map(|c| (format!("\"{c}\""), format!("b.\"{c}\"")))
+        .unzip();
     let (names, values) = (names.join(", "), values.join(", "));
     let sql = format!(
         "UPDATE x_type_matrix a SET ({names}) = (SELECT {values} FROM x_type_matrix b WHERE b.id = 1) WHERE a.id = 0"
@@ -130,11 +156,17 @@ fn the_comparison_finds_a_single_changed_value_in_each_column_of_the_type_matrix
     let part = "odoo_data/models/sam.type.matrix";
     crate::support::sh(
         &folder,
-        &format!("mkdir -p odoo_data/models && cp -r '{}' odoo_data/models/", bundle.dir.join(part).display()),
+        &format!(
+            "mkdir -p odoo_data/models && cp -r '{}' odoo_data/models/",
+            bundle.dir.join(part).display()
+        ),
     );
     let mut command = python();
     let psql = format!("psql -d '{}'", stack.url(&database));
-    command.arg(support_file("compare.py")).arg(&folder).args(["--psql", &psql, "--shown", "1000"]);
+    command
+        .arg(support_file("compare.py"))
+        .arg(&folder)
+        .args(["--psql", &psql, "--shown", "1000"]);
     let found = run(&mut command).expect_code(1).json();
     let differing: BTreeSet<&str> = found["differences"]
         .as_array()
@@ -142,8 +174,11 @@ fn the_comparison_finds_a_single_changed_value_in_each_column_of_the_type_matrix
         .iter()
         .filter_map(|difference| difference["column"].as_str())
         .collect();
-    let expected: BTreeSet<&str> =
-        columns.iter().map(String::as_str).filter(|column| *column != "id").collect();
+    let expected: BTreeSet<&str> = columns
+        .iter()
+        .map(String::as_str)
+        .filter(|column| *column != "id")
+        .collect();
     assert_eq!(differing, expected);
 }
 
@@ -159,23 +194,47 @@ fn type_matrix_columns() -> Vec<String> {
 fn the_type_matrix_travels_with_every_column_in_the_tables_order() {
     let bundle = Bundle::shared(Profile::SamAi);
     let entry = bundle.table("public.x_type_matrix");
-    let columns: Vec<&str> =
-        entry["columns"].as_array().expect("a list").iter().filter_map(|c| c["name"].as_str()).collect();
+    let columns: Vec<&str> = entry["columns"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|c| c["name"].as_str())
+        .collect();
     assert_eq!(columns, type_matrix_columns());
 }
 
 /// What a column of the type matrix is in Parquet: Arrow type, logical type, encoding.
 const PARQUET_TYPES: &[(&str, &str, &str, &str)] = &[
     ("c_bool", "bool", "None", "native"),
-    ("c_int2", "int16", "Int(bitWidth=16, isSigned=true)", "native"),
+    (
+        "c_int2",
+        "int16",
+        "Int(bitWidth=16, isSigned=true)",
+        "native",
+    ),
     ("c_int4", "int32", "None", "native"),
     ("c_int8", "int64", "None", "native"),
     ("c_float4", "float", "None", "native"),
     ("c_float8", "double", "None", "native"),
     ("c_numeric", "string", "String", "text"),
-    ("c_numeric_10_2", "decimal128(10, 2)", "Decimal(precision=10, scale=2)", "native"),
-    ("c_numeric_38_0", "decimal128(38, 0)", "Decimal(precision=38, scale=0)", "native"),
-    ("c_numeric_38_38", "decimal128(38, 38)", "Decimal(precision=38, scale=38)", "native"),
+    (
+        "c_numeric_10_2",
+        "decimal128(10, 2)",
+        "Decimal(precision=10, scale=2)",
+        "native",
+    ),
+    (
+        "c_numeric_38_0",
+        "decimal128(38, 0)",
+        "Decimal(precision=38, scale=0)",
+        "native",
+    ),
+    (
+        "c_numeric_38_38",
+        "decimal128(38, 38)",
+        "Decimal(precision=38, scale=38)",
+        "native",
+    ),
     ("c_numeric_50_20", "string", "String", "text"),
     ("c_numeric_neg_scale", "string", "String", "text"),
     ("c_numeric_small", "string", "String", "text"),
@@ -185,13 +244,33 @@ const PARQUET_TYPES: &[(&str, &str, &str, &str)] = &[
     ("c_jsonb", "extension<arrow.json>", "JSON", "native"),
     ("c_bytea", "binary", "None", "native"),
     ("c_date", "date32[day]", "Date", "native"),
-    ("c_timestamp", "timestamp[us]", "Timestamp(isAdjustedToUTC=false", "native"),
-    ("c_timestamptz", "timestamp[us, tz=UTC]", "Timestamp(isAdjustedToUTC=true", "native"),
-    ("c_time", "time64[us]", "Time(isAdjustedToUTC=false, timeUnit=microseconds)", "native"),
+    (
+        "c_timestamp",
+        "timestamp[us]",
+        "Timestamp(isAdjustedToUTC=false",
+        "native",
+    ),
+    (
+        "c_timestamptz",
+        "timestamp[us, tz=UTC]",
+        "Timestamp(isAdjustedToUTC=true",
+        "native",
+    ),
+    (
+        "c_time",
+        "time64[us]",
+        "Time(isAdjustedToUTC=false, timeUnit=microseconds)",
+        "native",
+    ),
     ("c_uuid", "fixed_size_binary[16]", "None", "native"),
     ("a_int4", "list<element: int32>", "None", "native"),
     ("a_text", "list<element: string>", "String", "native"),
-    ("a_numeric_10_2", "list<element: decimal128(10, 2)>", "Decimal(precision=10, scale=2)", "native"),
+    (
+        "a_numeric_10_2",
+        "list<element: decimal128(10, 2)>",
+        "Decimal(precision=10, scale=2)",
+        "native",
+    ),
     ("a_bytea", "list<element: binary>", "None", "native"),
     ("c_enum", "string", "String", "text"),
     ("c_domain_int", "string", "String", "text"),
@@ -211,10 +290,22 @@ fn types_stand_in_parquet_as_documented() {
     let schemas = Bundle::shared(Profile::SamAi).schemas("odoo_data/models/sam.type.matrix");
     let fields = schemas[0]["fields"].as_array().expect("a list");
     for (column, arrow, logical, encoding) in PARQUET_TYPES {
-        let field = fields.iter().find(|field| field["name"] == *column).expect(column);
+        let field = fields
+            .iter()
+            .find(|field| field["name"] == *column)
+            .expect(column);
         assert_eq!(field["type"], *arrow, "{column}");
-        assert!(field["logical"].as_str().expect("a text").starts_with(logical), "{field}");
-        assert_eq!(field["metadata"]["arkstream.encoding"], *encoding, "{column}");
+        assert!(
+            field["logical"]
+                .as_str()
+                .expect("a text")
+                .starts_with(logical),
+            "{field}"
+        );
+        assert_eq!(
+            field["metadata"]["arkstream.encoding"], *encoding,
+            "{column}"
+        );
     }
 }
 
@@ -251,11 +342,18 @@ fn values_that_the_neat_type_cannot_carry_stand_in_the_companion() {
         ("c_time", json!(86_399_999_999_u64)),
         ("a_int4", json!([1, null, 3])),
         ("a_int4", json!([null])),
-        ("a_text", json!(["", null, "NULL", "a,b", "q\"uote", "back\\\\slash", " sp "])),
+        (
+            "a_text",
+            json!(["", null, "NULL", "a,b", "q\"uote", "back\\\\slash", " sp "]),
+        ),
     ] {
         let holding: Vec<_> = rows.iter().filter(|row| row[column] == value).collect();
         assert_eq!(holding.len(), 1, "{column} {value}");
-        assert_eq!(holding[0][&format!("{column}__text")], Value::Null, "{column} {value}");
+        assert_eq!(
+            holding[0][&format!("{column}__text")],
+            Value::Null,
+            "{column} {value}"
+        );
     }
 }
 
@@ -264,15 +362,37 @@ fn values_that_the_neat_type_cannot_carry_stand_in_the_companion() {
 fn numbers_keep_their_last_digit() {
     let bundle = Bundle::shared(Profile::SamAi);
     let conversations = bundle.rows("odoo_data/models/ai.conversation");
-    let cost = |id: u64| conversations.iter().find(|row| row["id"] == id).expect("a row")["total_cost"].clone();
-    let expected = ["1.500", "NaN", "0.000000", "123456789012345678901234567890.10", "-0.10"];
-    assert_eq!([cost(1), cost(2), cost(3), cost(4), cost(5)].map(|v| v.as_str().map(str::to_owned)), expected.map(|t| Some(t.to_owned())));
+    let cost = |id: u64| {
+        conversations
+            .iter()
+            .find(|row| row["id"] == id)
+            .expect("a row")["total_cost"]
+            .clone()
+    };
+    let expected = [
+        "1.500",
+        "NaN",
+        "0.000000",
+        "123456789012345678901234567890.10",
+        "-0.10",
+    ];
+    assert_eq!(
+        [cost(1), cost(2), cost(3), cost(4), cost(5)].map(|v| v.as_str().map(str::to_owned)),
+        expected.map(|t| Some(t.to_owned()))
+    );
     let messages = bundle.rows("odoo_data/models/ai.message");
-    let cost = |id: u64| messages.iter().find(|row| row["id"] == id).expect("a row")["cost"].clone();
+    let cost =
+        |id: u64| messages.iter().find(|row| row["id"] == id).expect("a row")["cost"].clone();
     assert_eq!(cost(74), json!(0.300_000_000_000_000_04));
     assert_eq!(cost(75), json!(5e-324));
-    assert_eq!(cost(73).as_f64().map(f64::to_bits), Some((-0.0_f64).to_bits()));
-    assert_eq!([cost(70), cost(71), cost(72)], [json!("nan"), json!("inf"), json!("-inf")]);
+    assert_eq!(
+        cost(73).as_f64().map(f64::to_bits),
+        Some((-0.0_f64).to_bits())
+    );
+    assert_eq!(
+        [cost(70), cost(71), cost(72)],
+        [json!("nan"), json!("inf"), json!("-inf")]
+    );
     let long = messages.iter().find(|row| row["id"] == 7).expect("a row");
     assert!(long["content"].as_str().expect("a text").len() >= 1_600_000);
 }
@@ -291,12 +411,18 @@ fn every_parquet_file_says_what_it_holds() {
             let parts = table["parts"].as_array().expect("a list");
             parts.iter().any(|part| part["member"] == member)
         };
-        let table = tables.iter().find(holds).unwrap_or_else(|| panic!("{member} is no part"));
+        let table = tables
+            .iter()
+            .find(holds)
+            .unwrap_or_else(|| panic!("{member} is no part"));
         let metadata = &schema["metadata"];
         assert_eq!(metadata["arkstream.table"], table["table"], "{member}");
         assert_eq!(metadata["arkstream.model"], table["model"], "{member}");
         assert_eq!(&metadata["arkstream.snapshot"], snapshot, "{member}");
-        let number = member.rsplit(['-', '.']).nth(1).expect("part-NNNNN.parquet");
+        let number = member
+            .rsplit(['-', '.'])
+            .nth(1)
+            .expect("part-NNNNN.parquet");
         let number: u32 = number.parse().expect("a number");
         assert_eq!(metadata["arkstream.part"], number.to_string(), "{member}");
         if schema["rows"] != 0 {
@@ -316,14 +442,35 @@ fn check_fields(member: &str, schema: &Value, table: &Value) {
     for (field, column) in neat.iter().zip(columns) {
         let metadata = &field["metadata"];
         assert_eq!(field["name"], column["name"], "{member}");
-        assert_eq!(metadata["arkstream.pg_type"], column["pg_type"], "{member} {field}");
-        assert_eq!(metadata["arkstream.encoding"], column["encoding"], "{member} {field}");
-        assert_eq!(metadata["arkstream.odoo_type"], column["odoo_type"], "{member} {field}");
-        assert_eq!(metadata["arkstream.relation"], column["relation"], "{member} {field}");
-        assert_eq!(metadata["arkstream.companion"], column["companion"], "{member} {field}");
+        assert_eq!(
+            metadata["arkstream.pg_type"], column["pg_type"],
+            "{member} {field}"
+        );
+        assert_eq!(
+            metadata["arkstream.encoding"], column["encoding"],
+            "{member} {field}"
+        );
+        assert_eq!(
+            metadata["arkstream.odoo_type"], column["odoo_type"],
+            "{member} {field}"
+        );
+        assert_eq!(
+            metadata["arkstream.relation"], column["relation"],
+            "{member} {field}"
+        );
+        assert_eq!(
+            metadata["arkstream.companion"], column["companion"],
+            "{member} {field}"
+        );
         if let Some(companion) = column["companion"].as_str() {
-            let found = fields.iter().find(|field| field["name"] == companion).expect(companion);
-            assert_eq!(found["metadata"]["arkstream.companion_of"], column["name"], "{member}");
+            let found = fields
+                .iter()
+                .find(|field| field["name"] == companion)
+                .expect(companion);
+            assert_eq!(
+                found["metadata"]["arkstream.companion_of"], column["name"],
+                "{member}"
+            );
             assert_eq!(found["type"], "string", "{member}");
         }
     }
@@ -334,7 +481,11 @@ fn fields_carry_odoos_types_and_relations() {
     let schemas = Bundle::shared(Profile::SamAi).schemas("odoo_data/models/ai.message");
     let field = |name: &str| {
         let fields = schemas[0]["fields"].as_array().expect("a list");
-        fields.iter().find(|field| field["name"] == name).expect(name)["metadata"].clone()
+        fields
+            .iter()
+            .find(|field| field["name"] == name)
+            .expect(name)["metadata"]
+            .clone()
     };
     let reference = field("conversation_id");
     assert_eq!(reference["arkstream.odoo_type"], "many2one");
@@ -373,14 +524,19 @@ fn live_sequences() -> BTreeMap<String, Value> {
 
 fn bundled_sequences(profile: Profile) -> BTreeMap<String, Value> {
     let rows = Bundle::shared(profile).rows("odoo_data/support/sequences");
-    rows.into_iter().map(|row| (row["name"].as_str().expect("a name").to_owned(), row)).collect()
+    rows.into_iter()
+        .map(|row| (row["name"].as_str().expect("a name").to_owned(), row))
+        .collect()
 }
 
 #[test]
 fn sequences_have_the_state_of_the_server() {
     let live = live_sequences();
     let all = bundled_sequences(Profile::All);
-    assert_eq!(all.keys().collect::<Vec<_>>(), live.keys().collect::<Vec<_>>());
+    assert_eq!(
+        all.keys().collect::<Vec<_>>(),
+        live.keys().collect::<Vec<_>>()
+    );
     for (name, row) in &all {
         for (key, value) in live[name].as_object().expect("an object") {
             assert_eq!(&row[key], value, "{name} {key}");

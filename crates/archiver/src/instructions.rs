@@ -207,7 +207,8 @@ fn write_graph(out: &mut String, facts: &StackFacts, finished: &Finished<'_>) ->
         writeln!(
             out,
             "The dump holds no owners, grants and database settings. These statements reapply them \
-             (owner was `{}`):\n\n```sql\n{}\n```\n",
+             (owner was `{}`). They name the original database: run them after the names are swapped, \
+             inside the restored database.\n\n`````sql\n{}\n`````\n",
             graph.owner,
             graph.settings_sql.join("\n")
         )?;

@@ -4,9 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use arkstream_archiver::{BARRIER_ATTEMPTS, Backup, Describe, StackFacts};
-use arkstream_format::{
-    Component, Generation, Manifest, Member, ModelEntry, RunId, SnapshotEntry,
-};
+use arkstream_format::{Component, Generation, Manifest, Member, ModelEntry, RunId, SnapshotEntry};
 use arkstream_pipeline::{
     Budget, BundleSink, Cancel, Failure, FailureKind, MemberSpec, MemberWriter, PendingReceipt,
     Published, Run, Silent, Sink, Source, SourcePlan, SourceReport,
@@ -100,7 +98,11 @@ impl Sink for Memory {
     }
 
     async fn begin(&self, _: MemberSpec) -> Result<Box<dyn MemberWriter>, Failure> {
-        Err(Failure::new(FailureKind::Internal, "begin", "not used here"))
+        Err(Failure::new(
+            FailureKind::Internal,
+            "begin",
+            "not used here",
+        ))
     }
 
     async fn retract(&self, _: &str, _: &str) -> Result<(), Failure> {
@@ -234,8 +236,14 @@ async fn a_changed_world_gives_up_all_locks_and_plans_again() {
     let (outcome, diary) = backup(retry, None).await;
     outcome.unwrap();
     let first_release = position(&diary, "release chroma");
-    let again = diary.iter().rposition(|line| line == "plan models").unwrap();
-    let lock = diary.iter().rposition(|line| line == "lock models").unwrap();
+    let again = diary
+        .iter()
+        .rposition(|line| line == "plan models")
+        .unwrap();
+    let lock = diary
+        .iter()
+        .rposition(|line| line == "lock models")
+        .unwrap();
     assert!(first_release < again && again < lock, "{diary:#?}");
     let streams = diary.iter().filter(|line| line.starts_with("stream"));
     assert_eq!(streams.count(), STACK.len());

@@ -175,6 +175,8 @@ impl Appender {
     }
 
     pub(crate) fn open(&mut self, opening: Opening) -> Result<(), Failure> {
+        // Whoever began a member and went away has given it up.
+        self.abandon("given up")?;
         let header_offset = self.offset;
         let totals = opening.totals.unwrap_or(Totals {
             crc32: Crc32::default(),
@@ -199,6 +201,9 @@ impl Appender {
             return Err(no_open_member());
         };
         let stored = encoded.stored(open.opening.compression);
+        if self.unsynced + stored.len() as u64 > GROUP_BYTES {
+            self.sync()?;
+        }
         let chunk = Chunk {
             offset: self.offset,
             raw_len: encoded.raw.len() as u32,
@@ -228,7 +233,7 @@ impl Appender {
         }
         open.chunks.push(chunk);
         self.open = Some(open);
-        self.sync_if_due()
+        Ok(())
     }
 
     /// Ends the data of the open member, with its descriptor if it needs one.
@@ -337,8 +342,7 @@ impl Appender {
     }
 
     fn sync_if_due(&mut self) -> Result<(), Failure> {
-        let waiting = !self.receipts.is_empty() && self.last_sync.elapsed() >= GROUP_TIME;
-        if self.unsynced >= GROUP_BYTES || waiting {
+        if self.last_sync.elapsed() >= GROUP_TIME {
             self.sync()?;
         }
         Ok(())

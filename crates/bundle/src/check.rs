@@ -4,7 +4,7 @@
 //! without a gap from the first byte to the last. Together with the chunks' hashes this leaves no
 //! byte of the file unguarded.
 
-use std::fs::File;
+use std::{collections::HashSet, fs::File};
 
 use arkstream_format::{Compression, Crc32, DeadRange, Digest, Member};
 use arkstream_pipeline::{Finding, Place};
@@ -23,6 +23,17 @@ pub(crate) fn check_framing(bundle: &BundleFile) -> Vec<Finding> {
         at: 0,
         findings: Vec::new(),
     };
+    let mut names = HashSet::new();
+    for member in &manifest.members {
+        if !names.insert(member.name.as_str()) {
+            check.damage(
+                member.header_offset,
+                member.data_offset,
+                Some(&member.name),
+                "another member has the same name",
+            );
+        }
+    }
     let mut dead = manifest.dead_ranges.iter().peekable();
     for member in &manifest.members {
         while let Some(range) = dead.next_if(|range| range.offset < member.header_offset) {

@@ -16,10 +16,29 @@ use arkstream_format::Digest;
 
 /// Opens `path` for reading and writing, creating it with mode 0600 if it does not exist.
 ///
+/// A file that exists must be ours alone: a regular file of our own with one name, not reached
+/// through a symbolic link. So nobody who may write to the folder can read what we write.
+///
 /// # Errors
-/// As the operating system says.
+/// [`io::ErrorKind::PermissionDenied`] if it is somebody else's; else as the operating system says.
 pub fn open_private(path: &Path) -> io::Result<File> {
-    private_options().create(true).truncate(false).open(path)
+    let file = private_options().create(true).truncate(false).open(path)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+        let found = file.metadata()?;
+        let own = found.is_file()
+            && found.nlink() == 1
+            && found.uid() == rustix::process::geteuid().as_raw();
+        if !own {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("{} exists and belongs to somebody else", path.display()),
+            ));
+        }
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
 }
 
 /// Creates `path` with mode 0600; fails if it exists.
@@ -37,6 +56,8 @@ fn private_options() -> OpenOptions {
     {
         use std::os::unix::fs::OpenOptionsExt as _;
         options.mode(0o600);
+        // The flags of rustix are those of the system; they fit.
+        options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
     }
     options
 }
@@ -246,6 +267,22 @@ mod tests {
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_laid_out_for_us_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (
+            folder.path().join("theirs"),
+            folder.path().join("a.partial"),
+        );
+        drop(create_private(&target).unwrap());
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert!(open_private(&link).is_err());
+        fs::remove_file(&link).unwrap();
+        fs::hard_link(&target, &link).unwrap();
+        assert!(open_private(&link).is_err());
     }
 
     #[test]

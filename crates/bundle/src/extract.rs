@@ -1,7 +1,7 @@
 //! Members as files in a folder.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{self, Write as _},
     path::Path,
     time::SystemTime,
@@ -21,8 +21,8 @@ use crate::{durable, framing::check_name, publish::DESCRIPTION_MODE, reader::Bun
 /// [`FailureKind::Damaged`] if the member is, [`FailureKind::Refused`] if the file exists or cannot
 /// be written, [`FailureKind::NoSpace`].
 pub fn extract_member(bundle: &BundleFile, member: &Member, folder: &Path) -> Result<(), Failure> {
-    extract_with(&member.name, folder, |beside, refused| {
-        write_member(bundle, member, beside, refused)
+    extract_with(&member.name, member.mode, folder, |file, refused| {
+        write_member(bundle, member, file, refused)
     })
 }
 
@@ -32,11 +32,10 @@ impl BundleFile {
     /// # Errors
     /// As [`extract_member`].
     pub fn extract_manifest(&self, folder: &Path) -> Result<(), Failure> {
-        extract_with(member_names::MANIFEST, folder, |beside, refused| {
-            let mut file = durable::create_extracted(beside, DESCRIPTION_MODE).map_err(refused)?;
+        let name = member_names::MANIFEST;
+        extract_with(name, DESCRIPTION_MODE, folder, |file, refused| {
             let mut bytes = self.manifest_bytes().map_err(refused)?;
-            io::copy(&mut bytes, &mut file).map_err(refused)?;
-            Ok(())
+            io::copy(&mut bytes, file).map(drop).map_err(refused)
         })
     }
 }
@@ -44,8 +43,9 @@ impl BundleFile {
 /// Lets `write` fill a file beside the final name, then gives it that name.
 fn extract_with(
     name: &str,
+    mode: u32,
     folder: &Path,
-    write: impl FnOnce(&Path, &dyn Fn(io::Error) -> Failure) -> Result<(), Failure>,
+    write: impl FnOnce(&mut File, &dyn Fn(io::Error) -> Failure) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let attempted = || format!("extract {name} to {}", folder.display());
     check_name(name).map_err(|why| Failure::new(FailureKind::Damaged, attempted(), why))?;
@@ -63,14 +63,15 @@ fn extract_with(
     if target.try_exists().map_err(refused)? {
         return Err(refused(io::ErrorKind::AlreadyExists.into()));
     }
-    let mut beside = target.clone().into_os_string();
-    beside.push(".partial");
-    let beside = Path::new(&beside);
-    let outcome = write(beside, &refused)
-        .and_then(|()| durable::rename_no_replace(beside, &target).map_err(refused));
+    // A name that nobody else has: what lies in the folder is not ours to touch.
+    let file_name = target.file_name().unwrap_or_default().to_string_lossy();
+    let beside = target.with_file_name(format!(".{file_name}.{}.partial", std::process::id()));
+    let mut file = durable::create_extracted(&beside, mode).map_err(refused)?;
+    let outcome = write(&mut file, &refused)
+        .and_then(|()| durable::rename_no_replace(&beside, &target).map_err(refused));
     if outcome.is_err() {
         // The failure that led here is the one to tell.
-        let _ = fs::remove_file(beside);
+        let _ = fs::remove_file(&beside);
     }
     outcome
 }
@@ -78,10 +79,9 @@ fn extract_with(
 fn write_member(
     bundle: &BundleFile,
     member: &Member,
-    path: &Path,
+    file: &mut File,
     refused: &dyn Fn(io::Error) -> Failure,
 ) -> Result<(), Failure> {
-    let mut file = durable::create_extracted(path, member.mode).map_err(refused)?;
     for index in 0..member.chunks.len() {
         let raw = bundle.read_chunk(member, index).map_err(|finding| {
             Failure::new(

@@ -31,6 +31,7 @@ pub(crate) fn publish(mut out: Appender, mut manifest: Manifest) -> Result<Publi
 
     let (entry, blake3) = append_manifest(&mut out, &manifest)?;
     let trailer = Trailer {
+        format_version: manifest.format_version.clone(),
         header_offset: entry.header_offset,
         data_offset: entry.data_offset,
         stored_len: entry.stored_len,
@@ -60,16 +61,18 @@ pub(crate) fn publish(mut out: Appender, mut manifest: Manifest) -> Result<Publi
     let refused = |attempted: String| {
         move |error: std::io::Error| Failure::io(FailureKind::Refused, attempted, error)
     };
-    durable::publish(&paths.partial, &paths.bundle).map_err(refused(format!(
-        "name the bundle {}",
-        paths.bundle.display()
-    )))?;
     let file_name = paths.bundle.file_name().unwrap_or_default();
     let line = format!("{sha256}  {}\n", file_name.to_string_lossy());
     durable::write_atomically(&paths.sha256, line.as_bytes())
         .map_err(refused(format!("write {}", paths.sha256.display())))?;
-    durable::remove(&paths.journal)
-        .map_err(refused(format!("remove {}", paths.journal.display())))?;
+    durable::publish(&paths.partial, &paths.bundle).map_err(refused(format!(
+        "name the bundle {}",
+        paths.bundle.display()
+    )))?;
+    // The bundle is there. A journal that stays behind is ignored and overwritten by the next run.
+    if let Err(error) = durable::remove(&paths.journal) {
+        tracing::warn!("{} could not be removed: {error}", paths.journal.display());
+    }
     Ok(Published {
         path: paths.bundle,
         bytes: out.offset,

@@ -69,9 +69,11 @@ impl BundleFile {
             .ok_or_else(|| {
                 damaged("it does not end like a ZIP file: it is cut off, or no bundle".into())
             })?;
-        let (version, trailer) = Trailer::parse(&comment).ok_or_else(|| {
+        let trailer = Trailer::parse(&comment).ok_or_else(|| {
             damaged("the archive comment is not Arkstream's: it is damaged, or no bundle".into())
         })?;
+        let range = StoredRange::of(&file, len, &trailer).map_err(damaged)?;
+        let version = read_version(&range, &trailer).map_err(damaged)?;
         if major_of(&version) != Some(FORMAT_MAJOR) {
             return Err(Failure::new(
                 FailureKind::Incompatible,
@@ -80,7 +82,7 @@ impl BundleFile {
             )
             .help("use the version of Arkstream that wrote it, or a newer one"));
         }
-        let (manifest, crc32) = read_manifest(&file, len, &trailer).map_err(damaged)?;
+        let (manifest, crc32) = read_manifest(&range, &trailer).map_err(damaged)?;
         let manifest_entry = Member {
             name: member_names::MANIFEST.to_owned(),
             component: Component::Description,
@@ -202,20 +204,15 @@ fn read_comment(file: &File, len: u64) -> io::Result<Option<Vec<u8>>> {
     Ok(None)
 }
 
-/// Reads the manifest and the CRC-32 of its bytes. The error says what is wrong with it.
-fn read_manifest(file: &File, len: u64, trailer: &Trailer) -> Result<(Manifest, Crc32), String> {
-    let end = trailer
-        .data_offset
-        .checked_add(trailer.stored_len)
-        .filter(|end| *end <= len)
-        .ok_or("the archive comment points behind the end of the file")?;
-    let range = || StoredRange {
-        file,
-        at: trailer.data_offset,
-        end,
-    };
+/// Proves the manifest and the comment by each other, and returns the format version on which both
+/// agree. The error says what is wrong.
+fn read_version(range: &StoredRange<'_>, trailer: &Trailer) -> Result<String, String> {
+    #[derive(serde::Deserialize)]
+    struct Versioned {
+        format_version: String,
+    }
     let mut hasher = blake3::Hasher::new();
-    io::copy(&mut range(), &mut hasher)
+    io::copy(&mut range.clone(), &mut hasher)
         .map_err(|error| format!("the manifest cannot be read: {error}"))?;
     if Digest(*hasher.finalize().as_bytes()) != trailer.blake3 {
         return Err(
@@ -224,8 +221,23 @@ fn read_manifest(file: &File, len: u64, trailer: &Trailer) -> Result<(Manifest, 
                 .into(),
         );
     }
+    let json = DeflateDecoder::new(range.clone()).take(trailer.raw_len);
+    let Versioned { format_version } = serde_json::from_reader(io::BufReader::new(json))
+        .map_err(|error| format!("the manifest is not understood: {error}"))?;
+    if format_version != trailer.format_version {
+        return Err(format!(
+            "the archive comment says format {}, the manifest {format_version}; the comment is \
+             damaged",
+            trailer.format_version
+        ));
+    }
+    Ok(format_version)
+}
+
+/// Reads the manifest and the CRC-32 of its bytes. The error says what is wrong with it.
+fn read_manifest(range: &StoredRange<'_>, trailer: &Trailer) -> Result<(Manifest, Crc32), String> {
     let mut decoder = CrcReader {
-        inner: DeflateDecoder::new(range()).take(trailer.raw_len),
+        inner: DeflateDecoder::new(range.clone()).take(trailer.raw_len),
         hasher: crc32fast::Hasher::new(),
         len: 0,
     };
@@ -237,10 +249,27 @@ fn read_manifest(file: &File, len: u64, trailer: &Trailer) -> Result<(Manifest, 
     Ok((manifest, Crc32(decoder.hasher.finalize())))
 }
 
+#[derive(Clone)]
 struct StoredRange<'a> {
     file: &'a File,
     at: u64,
     end: u64,
+}
+
+impl<'a> StoredRange<'a> {
+    /// Where the comment says that the manifest is.
+    fn of(file: &'a File, len: u64, trailer: &Trailer) -> Result<Self, String> {
+        let end = trailer
+            .data_offset
+            .checked_add(trailer.stored_len)
+            .filter(|end| *end <= len)
+            .ok_or("the archive comment points behind the end of the file")?;
+        Ok(Self {
+            file,
+            at: trailer.data_offset,
+            end,
+        })
+    }
 }
 
 impl Read for StoredRange<'_> {

@@ -4,11 +4,13 @@
 //! everything a bundle proves: it covers the manifest, the manifest covers all other bytes.
 //! Unzip programs print it as a harmless line of text.
 
-use arkstream_format::{Digest, FORMAT_VERSION};
+use arkstream_format::Digest;
 
 /// Place and hash of `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trailer {
+    /// Format version of the writer.
+    pub(crate) format_version: String,
     /// Offset of the manifest's local header.
     pub(crate) header_offset: u64,
     /// Offset of its first data byte.
@@ -26,7 +28,8 @@ const INTRODUCTION: &str = "Arkstream bundle, format ";
 impl Trailer {
     pub(crate) fn comment(&self) -> String {
         format!(
-            "{INTRODUCTION}{FORMAT_VERSION}; manifest.json at {}+{}, {} of {} bytes, blake3 {}",
+            "{INTRODUCTION}{}; manifest.json at {}+{}, {} of {} bytes, blake3 {}",
+            self.format_version,
             self.header_offset,
             self.data_offset - self.header_offset,
             self.stored_len,
@@ -35,8 +38,8 @@ impl Trailer {
         )
     }
 
-    /// Reads a comment; returns it with the format version of the writer.
-    pub(crate) fn parse(comment: &[u8]) -> Option<(String, Self)> {
+    /// Reads a comment.
+    pub(crate) fn parse(comment: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(comment).ok()?;
         let (version, rest) = text
             .strip_prefix(INTRODUCTION)?
@@ -46,14 +49,14 @@ impl Trailer {
         let (header_offset, header_len) = place.split_once('+')?;
         let (stored_len, raw_len) = sizes.split_once(" of ")?;
         let header_offset: u64 = header_offset.parse().ok()?;
-        let trailer = Self {
+        Some(Self {
+            format_version: version.to_owned(),
             header_offset,
             data_offset: header_offset.checked_add(header_len.parse().ok()?)?,
             stored_len: stored_len.parse().ok()?,
             raw_len: raw_len.parse().ok()?,
             blake3: blake3.parse().ok()?,
-        };
-        Some((version.to_owned(), trailer))
+        })
     }
 }
 
@@ -64,14 +67,14 @@ mod tests {
     #[test]
     fn a_comment_round_trips() {
         let trailer = Trailer {
+            format_version: "1.0.0".into(),
             header_offset: 12,
             data_offset: 60,
             stored_len: 7,
             raw_len: 70,
             blake3: Digest::of(b"m"),
         };
-        let (version, read) = Trailer::parse(trailer.comment().as_bytes()).unwrap();
-        assert_eq!((version.as_str(), read), (FORMAT_VERSION, trailer));
+        assert_eq!(Trailer::parse(trailer.comment().as_bytes()), Some(trailer));
         assert_eq!(Trailer::parse(b"made by zip"), None);
     }
 }

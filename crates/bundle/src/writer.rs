@@ -158,12 +158,16 @@ fn claim(paths: &OutputPaths, leftover: Leftover) -> Result<File, Failure> {
         Failure::new(FailureKind::Refused, attempted.clone(), why).help(help)
     };
     let io = |error| Failure::io(FailureKind::Refused, attempted.clone(), error);
-    if paths.bundle.try_exists().map_err(io)? {
-        return Err(refuse(
-            "it exists already".into(),
-            "choose another --out, or remove it yourself; a finished bundle is never overwritten",
-        ));
-    }
+    let exists = || {
+        if paths.bundle.try_exists().map_err(io)? {
+            return Err(refuse(
+                "it exists already".into(),
+                "choose another --out, or remove it yourself; a finished bundle is never overwritten",
+            ));
+        }
+        Ok(())
+    };
+    exists()?;
     let file = durable::open_private(&paths.partial).map_err(io)?;
     let locked = durable::try_lock(&file).map_err(io)?;
     if !locked || !durable::still_names(&paths.partial, &file).map_err(io)? {
@@ -172,7 +176,10 @@ fn claim(paths: &OutputPaths, leftover: Leftover) -> Result<File, Failure> {
             "wait for it to end, or choose another --out",
         ));
     }
-    let empty = file.metadata().map_err(io)?.len() == 0 && !paths.journal.exists();
+    // Another run may have published between the look and the lock.
+    exists()?;
+    // A journal beside an empty file is what a kill after publishing leaves.
+    let empty = file.metadata().map_err(io)?.len() == 0;
     if !empty && leftover == Leftover::Refuse {
         let state = read_journal(&paths.journal).unwrap_or_default();
         return Err(refuse(
@@ -287,7 +294,7 @@ impl Channel {
     }
 
     async fn close(&self, rows: Option<u64>) -> Result<PendingReceipt, Failure> {
-        let (receipt, pending) = PendingReceipt::new();
+        let (receipt, pending) = PendingReceipt::of_sink(Arc::clone(&self.failed));
         self.ask(|done| Command::Close {
             rows,
             receipt,

@@ -12,7 +12,9 @@ use std::{
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use arkstream_bundle::{BundleFile, BundleWriter, Leftover, OutputPaths, read_journal, survey};
+use arkstream_bundle::{
+    BundleFile, BundleWriter, Leftover, OutputPaths, extract_member, read_journal, survey,
+};
 use arkstream_format::{Component, Compression, Generator, Manifest, RunId};
 use arkstream_pipeline::{
     Budget, BundleReader, BundleSink, FailureKind, MemberSpec, Published, Severity, Sink,
@@ -467,4 +469,101 @@ async fn names_that_would_leave_the_folder_are_refused() {
         .await
         .unwrap_err();
     assert_eq!(failure.kind, FailureKind::Source);
+}
+
+/// A full disk must be told as what it is, by whoever waits for whatever.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_reaches_everybody_who_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=6m", "tmpfs"])
+        .arg(folder.path())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !mounted {
+        eprintln!("not checked: only root may mount a small file system");
+        return;
+    }
+    let _mount = Unmount(folder.path().to_owned());
+    let (paths, writer) = writer(folder.path());
+    let mut receipts = Vec::new();
+    let mut failures = Vec::new();
+    for i in 0..5u8 {
+        let spec = spec(&format!("rows/{i}"), Compression::Stored);
+        match writer.put(spec, noise(i, 3 << 20), Some(1)).await {
+            Ok(receipt) => receipts.push(receipt),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    failures.extend(writer.sync().await.err());
+    for receipt in receipts {
+        failures.extend(receipt.wait().await.err());
+    }
+    failures.extend(writer.publish(manifest()).await.err());
+    assert!(failures.len() > 2);
+    for failure in failures {
+        assert_eq!(failure.kind, FailureKind::NoSpace, "{failure}");
+    }
+    assert!(!paths.bundle.exists());
+}
+
+/// Takes a file system away again, whatever happens.
+struct Unmount(PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn extracting_touches_nothing_that_lies_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = tiny_bundle(folder.path()).await;
+    let bundle = BundleFile::open(&path).unwrap();
+    let member = bundle.member("a.txt").unwrap();
+    let out = folder.path().join("out");
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join("a.txt.partial"), "mine").unwrap();
+    extract_member(&bundle, member, &out).unwrap();
+    assert_eq!(fs::read(out.join("a.txt")).unwrap(), text(4000));
+    let again = extract_member(&bundle, member, &out).unwrap_err();
+    assert_eq!(again.kind, FailureKind::Refused);
+    assert_eq!(fs::read(out.join("a.txt.partial")).unwrap(), b"mine");
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 2);
+}
+
+#[tokio::test]
+async fn a_journal_left_behind_by_a_kill_after_publishing_is_no_leftover() {
+    let folder = tempfile::tempdir().unwrap();
+    let (paths, first) = writer(folder.path());
+    let journal = fs::read(&paths.journal).unwrap();
+    first.publish(manifest()).await.unwrap();
+    fs::write(&paths.journal, journal).unwrap();
+    fs::rename(&paths.bundle, folder.path().join("moved.zip")).unwrap();
+    BundleWriter::create(paths, RunId("1".into()), "plan".into(), Leftover::Refuse).unwrap();
+}
+
+#[tokio::test]
+async fn a_newer_format_is_told_from_a_damaged_comment() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, newer) = writer(folder.path());
+    let of_the_future = Manifest {
+        format_version: "2.0.0".into(),
+        ..manifest()
+    };
+    let path = newer.publish(of_the_future).await.unwrap().path;
+    assert_eq!(
+        BundleFile::open(&path).unwrap_err().kind,
+        FailureKind::Incompatible
+    );
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(5).rposition(|at| at == b"2.0.0").unwrap();
+    bytes[at] = b'3';
+    fs::write(&path, &bytes).unwrap();
+    assert_eq!(
+        BundleFile::open(&path).unwrap_err().kind,
+        FailureKind::Damaged
+    );
 }

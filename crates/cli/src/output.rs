@@ -46,7 +46,10 @@ pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
 /// Prints to standard output, [`harmless`]ly. A reader who has seen enough (`| head`) is no error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    match out.write_all(harmless(text).as_bytes()).and_then(|()| out.flush()) {
+    match out
+        .write_all(harmless(text).as_bytes())
+        .and_then(|()| out.flush())
+    {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         outcome => outcome
             .map_err(|error| Failure::io(FailureKind::Refused, "write to standard output", error)),
@@ -110,11 +113,16 @@ mod tests {
     #[test]
     fn a_folder_gets_the_default_name() {
         let folder = tempfile::tempdir().unwrap();
-        let now = "2026-01-02T03:04:05+00:00".parse::<DateTime<chrono::Utc>>().unwrap();
+        let now = "2026-01-02T03:04:05+00:00"
+            .parse::<DateTime<chrono::Utc>>()
+            .unwrap();
         let now = now.with_timezone(&Local);
         let path = bundle_path(Some(folder.path()), now);
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(name.starts_with("sam_ai_complete_backup_2026010"), "{name}");
-        assert_eq!(bundle_path(Some(Path::new("a.zip")), now), Path::new("a.zip"));
+        assert_eq!(
+            bundle_path(Some(Path::new("a.zip")), now),
+            Path::new("a.zip")
+        );
     }
 }

@@ -1,6 +1,9 @@
 //! The port through which members reach a bundle.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -62,7 +65,8 @@ pub trait Sink: Send + Sync {
 /// A sink that becomes a bundle.
 #[async_trait]
 pub trait BundleSink: Sink {
-    /// Records a set of snapshots, durably, before the first member that belongs to it.
+    /// Records a set of snapshots, durably, before the first member that is read under them. Members
+    /// that a source read before the barrier, and proves by its lock, may come earlier.
     async fn begin_generation(&self, generation: Generation) -> Result<(), Failure>;
 
     /// Every finished member so far, in the order of the file.
@@ -111,27 +115,38 @@ pub struct Receipt {
 #[derive(Debug)]
 pub struct PendingReceipt {
     receiver: oneshot::Receiver<Receipt>,
+    failed: Arc<Mutex<Option<Failure>>>,
 }
 
 impl PendingReceipt {
     /// A pending receipt and the means to deliver it.
     #[must_use]
     pub fn new() -> (oneshot::Sender<Receipt>, Self) {
+        Self::of_sink(Arc::default())
+    }
+
+    /// As [`PendingReceipt::new`], for a sink that leaves the failure that ends it in `failed`
+    /// before it drops what would deliver its receipts.
+    #[must_use]
+    pub fn of_sink(failed: Arc<Mutex<Option<Failure>>>) -> (oneshot::Sender<Receipt>, Self) {
         let (sender, receiver) = oneshot::channel();
-        (sender, Self { receiver })
+        (sender, Self { receiver, failed })
     }
 
     /// Waits until the member is durable.
     ///
     /// # Errors
-    /// When the sink failed before the member was durable.
+    /// Why the sink failed before the member was durable.
     pub async fn wait(self) -> Result<Receipt, Failure> {
         self.receiver.await.map_err(|_| {
-            Failure::new(
-                FailureKind::Internal,
-                "wait for a member to become durable",
-                "the sink stopped first",
-            )
+            let failure = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            failure.clone().unwrap_or_else(|| {
+                Failure::new(
+                    FailureKind::Internal,
+                    "wait for a member to become durable",
+                    "the sink stopped first",
+                )
+            })
         })
     }
 }

@@ -10,6 +10,7 @@
 //! [`ContentCheck`]: arkstream_pipeline::ContentCheck
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod inventory;
 mod verify;
 
 pub use verify::{VerifyOptions, VerifyReport, verify};

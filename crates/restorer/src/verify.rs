@@ -13,6 +13,8 @@ use std::{
 use arkstream_format::{Manifest, Member, Metadata, member_names};
 use arkstream_pipeline::{BundleReader, Cancel, ContentCheck, Event, Finding, Observer, Severity};
 
+use crate::inventory;
+
 /// How much is verified.
 #[derive(Clone, Debug, Default)]
 pub struct VerifyOptions {
@@ -66,6 +68,7 @@ pub fn verify(
         findings: bundle.check_framing(),
         ..VerifyReport::default()
     };
+    report.findings.extend(inventory::check(bundle.manifest()));
     check_chunks(bundle, options, observer, cancel, &mut report);
     let damaged: BTreeSet<String> = report
         .findings

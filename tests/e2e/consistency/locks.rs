@@ -9,13 +9,13 @@ use std::{
 use crate::support::{Run, Stack, arkstream, python, run, runtime, scratch, sh};
 
 /// Holds SQLite's write lock of a ChromaDB directory until its standard input ends.
-struct IdleHolder {
+pub(crate) struct IdleHolder {
     child: Child,
     stdin: Option<ChildStdin>,
 }
 
 impl IdleHolder {
-    fn on(chroma: &Path) -> Self {
+    pub(crate) fn on(chroma: &Path) -> Self {
         let script = "import sqlite3, sys\n\
             c = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
             c.execute('BEGIN IMMEDIATE')\n\
@@ -38,7 +38,7 @@ impl IdleHolder {
         Self { child, stdin }
     }
 
-    fn let_go(mut self) {
+    pub(crate) fn let_go(mut self) {
         let mut stdin = self.stdin.take().expect("once");
         stdin.flush().expect("a pipe");
         drop(stdin);
@@ -53,7 +53,8 @@ impl Drop for IdleHolder {
     }
 }
 
-fn copy_of_chroma() -> PathBuf {
+/// A ChromaDB directory that nobody else uses.
+pub(crate) fn copy_of_chroma() -> PathBuf {
     let folder = scratch("chroma");
     sh(
         &folder,

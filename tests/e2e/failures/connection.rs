@@ -106,6 +106,20 @@ fn a_password_comes_from_the_environment_a_file_or_pgpass_and_its_lack_is_said()
 }
 
 #[test]
+fn the_most_talkative_log_holds_no_password() {
+    let (out, stack) = (new_out(), Stack::shared());
+    let graph = stack
+        .server
+        .tcp_url(&stack.graph, "postgres", stack.server.password());
+    let url = tcp("odoo", Stack::OWNER_PASSWORD);
+    let mut command = backup(&url, &out, &["--graph-db", &graph]);
+    command.args(FEW_MODELS).arg("-vv");
+    let ended = run(command.env("ARKSTREAM_LOG", "trace")).ok();
+    assert!(ended.stderr.contains("TRACE"), "{}", ended.stderr);
+    keeps_secrets(&ended.stdout, &ended.stderr);
+}
+
+#[test]
 fn a_port_that_nobody_listens_on() {
     let free = TcpListener::bind("127.0.0.1:0")
         .unwrap()

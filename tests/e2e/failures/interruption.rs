@@ -10,7 +10,10 @@ use super::{
     running::{Running, SOON, is_alive, until},
     small_backup,
 };
-use crate::support::{Stack, run, runtime};
+use crate::{
+    consistency::locks::{IdleHolder, copy_of_chroma},
+    support::{Stack, run, runtime},
+};
 
 /// A run that is told to end does so within this.
 const PROMPTLY: Duration = Duration::from_secs(10);
@@ -84,6 +87,29 @@ fn an_interrupt_while_a_lock_is_awaited() {
     runtime().block_on(blocker.batch_execute("COMMIT")).unwrap();
     drop(blocker);
     no_session_stays(&database);
+}
+
+#[test]
+fn an_interrupt_while_chromas_lock_is_awaited() {
+    let stack = Stack::shared();
+    let (out, database, chroma) = (new_out(), stack.fresh_database(), copy_of_chroma());
+    let holder = IdleHolder::on(&chroma);
+    let name = chroma.display().to_string();
+    let mut command = backup(&stack.url(&database), &out, &["--chroma", &name]);
+    let mut running = Running::start(command.args(FEW_MODELS));
+    // The tables are locked first; from then on it waits for ChromaDB.
+    running.until("the tables are locked", |_| {
+        sessions(&database)
+            .iter()
+            .any(|session| session.contains("|idle in transaction|SET LOCAL lock_timeout = 0"))
+    });
+    running.signal("INT");
+    let ended = running.end(PROMPTLY);
+    assert_eq!(ended.code, Some(130), "{ended:?}");
+    is_not_published(&out);
+    no_session_stays(&database);
+    holder.let_go();
+    IdleHolder::on(&chroma).let_go();
 }
 
 #[test]

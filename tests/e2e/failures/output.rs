@@ -170,29 +170,31 @@ fn a_full_disk_is_said_to_be_full() {
 fn a_disk_that_fills_up_at_any_moment_leaves_nothing_under_the_final_name() {
     let out = new_out();
     run(&mut small_backup(&out)).ok();
-    let needed = std::fs::metadata(&out).unwrap().len() / 1024;
-    let mut outcomes = Vec::new();
-    for kib in [needed / 4, needed / 2]
-        .into_iter()
-        .chain((0..12).map(|step| needed - 8 + step * 4))
-    {
-        let (ended, left) = on_a_small_disk(kib);
+    let pages = std::fs::metadata(&out).unwrap().len() / 4096;
+    let fits = |pages: u64| {
+        let (ended, left) = on_a_small_disk(pages * 4);
         let published = left.iter().any(|name| name == "bundle.zip");
-        outcomes.push((kib, ended.code, left));
+        let stderr = &ended.stderr;
         match ended.code {
-            Some(0) => assert!(published, "{outcomes:?}"),
-            Some(8) => assert!(!published, "{outcomes:?}\n{}", ended.stderr),
-            _ => panic!("{outcomes:?}\n{}", ended.stderr),
+            Some(0) => assert!(published, "{pages} pages: {left:?}"),
+            Some(8) => assert!(!published, "{pages} pages: {left:?}\n{stderr}"),
+            code => panic!("{pages} pages: exit {code:?}, {left:?}\n{stderr}"),
+        }
+        published
+    };
+    // Between the bundle alone, and bundle, journal and checksum together.
+    let (mut too_few, mut enough) = (pages / 2, pages + 64);
+    assert!(!fits(too_few) && fits(enough));
+    while enough - too_few > 1 {
+        let middle = (too_few + enough) / 2;
+        match fits(middle) {
+            true => enough = middle,
+            false => too_few = middle,
         }
     }
-    let full = outcomes
-        .iter()
-        .filter(|(_, code, _)| *code == Some(8))
-        .count();
-    assert!(
-        full >= 3 && full < outcomes.len(),
-        "the sizes miss the point: {outcomes:?}"
-    );
+    for fewer in 1..=3 {
+        fits(enough - fewer);
+    }
 }
 
 #[test]

@@ -22,7 +22,9 @@ fn refused(options: &[&str]) -> Run {
 }
 
 fn exported(bundle: &Bundle) -> Vec<String> {
-    models_with(bundle, &["exported", "empty"]).into_iter().collect()
+    models_with(bundle, &["exported", "empty"])
+        .into_iter()
+        .collect()
 }
 
 #[test]
@@ -44,7 +46,12 @@ fn an_old_name_chooses_the_renamed_model() {
 fn exclude_takes_away_and_nothing_else() {
     let bundle = odoo_only(&url(), &["--exclude", "ai.message,sam.*"]);
     let found = exported(&bundle);
-    assert!(found.iter().all(|model| model != "ai.message" && !model.starts_with("sam.")), "{found:?}");
+    assert!(
+        found
+            .iter()
+            .all(|model| model != "ai.message" && !model.starts_with("sam.")),
+        "{found:?}"
+    );
     assert!(found.contains(&"ai.conversation".to_owned()));
     assert_eq!(bundle.model("ai.message")["status"], "excluded");
     assert_eq!(bundle.model("sam.member")["status"], "excluded");
@@ -53,7 +60,11 @@ fn exclude_takes_away_and_nothing_else() {
 #[test]
 fn a_glob_that_matches_nothing_is_refused_with_the_nearest_names() {
     refused(&["--models", "ai.mesage"]).says(&["ai.mesage", "did you mean", "`ai.message`"]);
-    refused(&["--exclude", "ai.conversaton"]).says(&["--exclude", "did you mean", "`ai.conversation`"]);
+    refused(&["--exclude", "ai.conversaton"]).says(&[
+        "--exclude",
+        "did you mean",
+        "`ai.conversation`",
+    ]);
     refused(&["--models", "zzz*"]).says(&["zzz*", "matches no model"]);
     refused(&["--models", "ai.[mes"]).says(&["no glob"]);
 }
@@ -62,9 +73,16 @@ fn a_glob_that_matches_nothing_is_refused_with_the_nearest_names() {
 fn a_profile_file_names_models_and_globs() {
     let folder = scratch("profile");
     let file = folder.join("ours.txt");
-    std::fs::write(&file, "# ours\nai.message\n\ncanvas*   # with their history\n").expect("a file");
+    std::fs::write(
+        &file,
+        "# ours\nai.message\n\ncanvas*   # with their history\n",
+    )
+    .expect("a file");
     let bundle = odoo_only(&url(), &["--profile", file.to_str().expect("UTF-8")]);
-    assert_eq!(exported(&bundle), ["ai.message", "canvas", "canvas.history", "canvas.platform"]);
+    assert_eq!(
+        exported(&bundle),
+        ["ai.message", "canvas", "canvas.history", "canvas.platform"]
+    );
     assert!(text(&bundle.model("canvas")["reason"]).contains("ours.txt"));
 
     refused(&["--profile", "/does/not/exist"]).says(&["/does/not/exist", "sam_ai"]);
@@ -91,8 +109,20 @@ fn dry_run(options: &[&str]) -> Run {
 #[test]
 fn a_dry_run_says_what_would_be_done_and_does_nothing() {
     let run = dry_run(&[]);
-    for words in ["bundle.zip", "models", "filestore", "graph", "chroma", "ai.message", "nothing was changed"] {
-        assert!(run.stdout.contains(words), "{words:?} is not in {}", run.stdout);
+    for words in [
+        "bundle.zip",
+        "models",
+        "filestore",
+        "graph",
+        "chroma",
+        "ai.message",
+        "nothing was changed",
+    ] {
+        assert!(
+            run.stdout.contains(words),
+            "{words:?} is not in {}",
+            run.stdout
+        );
     }
 }
 
@@ -100,11 +130,25 @@ fn a_dry_run_says_what_would_be_done_and_does_nothing() {
 fn a_dry_run_as_json_is_one_object() {
     let plan = dry_run(&["--json"]).json();
     let components = plan["plan"].as_array().expect("a list");
-    let names: BTreeSet<&str> = components.iter().map(|component| text(&component["component"])).collect();
+    let names: BTreeSet<&str> = components
+        .iter()
+        .map(|component| text(&component["component"]))
+        .collect();
     assert_eq!(names, ["models", "filestore", "graph", "chroma"].into());
-    let models = components.iter().find(|c| c["component"] == "models").expect("models");
-    let items: Vec<&Value> = models["items"].as_array().expect("a list").iter().map(|item| &item["name"]).collect();
-    assert!(items.contains(&&Value::from("odoo_data/models/ai.message")), "{items:?}");
+    let models = components
+        .iter()
+        .find(|c| c["component"] == "models")
+        .expect("models");
+    let items: Vec<&Value> = models["items"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|item| &item["name"])
+        .collect();
+    assert!(
+        items.contains(&&Value::from("odoo_data/models/ai.message")),
+        "{items:?}"
+    );
     assert!(text(&plan["bundle"]).ends_with("bundle.zip"));
 }
 

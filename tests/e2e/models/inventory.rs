@@ -29,8 +29,12 @@ const RENAMED: &[(&str, &str)] = &[
 ];
 
 fn inventory() -> Vec<Value> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../odoo/data/model-inventory.csv");
-    let script = "import csv, json, sys; print(json.dumps(list(csv.DictReader(open(sys.argv[1])))))";
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../odoo/data/model-inventory.csv"
+    );
+    let script =
+        "import csv, json, sys; print(json.dumps(list(csv.DictReader(open(sys.argv[1])))))";
     let run = run(python().args(["-c", script, path])).ok();
     run.json().as_array().expect("a list").clone()
 }
@@ -45,7 +49,10 @@ fn each_of_the_63_models_is_accounted_for_with_its_status() {
     for known in &inventory {
         let name = text(&known["model"]);
         let entry = bundle.model(renamed.get(name).unwrap_or(&name));
-        assert_eq!(entry["inventory_name"].as_str(), renamed.get(name).map(|_| name));
+        assert_eq!(
+            entry["inventory_name"].as_str(),
+            renamed.get(name).map(|_| name)
+        );
         let expected = other_status.get(name).unwrap_or(&"exported");
         assert_eq!(entry["status"], *expected, "{entry}");
         for key in ["category", "priority"] {
@@ -61,7 +68,10 @@ fn each_of_the_63_models_is_accounted_for_with_its_status() {
             }
             _ => {
                 assert_eq!(entry["rows"], 0, "{entry}");
-                assert!(entry["table"].is_null() && entry["import_order"].is_null(), "{entry}");
+                assert!(
+                    entry["table"].is_null() && entry["import_order"].is_null(),
+                    "{entry}"
+                );
             }
         }
     }
@@ -77,7 +87,13 @@ fn the_rows_of_a_model_are_those_of_its_table() {
     ] {
         let count = Stack::shared().ask(&format!("SELECT count(*) FROM {table}"));
         assert_eq!(bundle.model(model)["rows"].to_string(), count, "{model}");
-        assert_eq!(bundle.rows(&format!("odoo_data/models/{model}")).len().to_string(), count);
+        assert_eq!(
+            bundle
+                .rows(&format!("odoo_data/models/{model}"))
+                .len()
+                .to_string(),
+            count
+        );
     }
 }
 
@@ -91,9 +107,16 @@ fn models_of_the_same_modules_that_the_inventory_does_not_name_travel_too() {
         assert_eq!(entry["priority"], "unrated", "{entry}");
     }
     let list = bundle.json("odoo_data/model_list.json");
-    let models = list.as_array().expect("a list").iter().map(|entry| text(&entry["model"]));
+    let models = list
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|entry| text(&entry["model"]));
     for model in models {
-        assert!(!model.starts_with("sale.") && !model.starts_with("res."), "{model}");
+        assert!(
+            !model.starts_with("sale.") && !model.starts_with("res."),
+            "{model}"
+        );
     }
 }
 
@@ -133,7 +156,12 @@ fn transient_models_are_recorded_and_travel_when_asked_for() {
     let shared = Bundle::shared(Profile::SamAi);
     for model in ["ai.conversation.history.importer", "n8n.simple.extractor"] {
         assert_eq!(shared.model(model)["status"], "transient");
-        assert!(!shared.dir.join(format!("odoo_data/models/{model}")).exists());
+        assert!(
+            !shared
+                .dir
+                .join(format!("odoo_data/models/{model}"))
+                .exists()
+        );
     }
     let stack = Stack::shared();
     let bundle = odoo_only(&stack.url(&stack.odoo), &["--include-transient"]);

@@ -17,18 +17,39 @@ fn metadata_has_every_field_of_the_specification() {
     assert_eq!(metadata["export_status"], "success");
     assert_eq!(metadata["export_errors"], json!([]));
     assert!(metadata["export_duration_seconds"].is_u64());
-    assert_eq!(metadata["timestamp"], bundle.json("manifest.json")["generations"][0]["taken_at"]);
+    assert_eq!(
+        metadata["timestamp"],
+        bundle.json("manifest.json")["generations"][0]["taken_at"]
+    );
     let info = &metadata["database_info"];
-    assert_eq!(info["postgres_version"].as_str().and_then(|v| v.split('.').next()), Some(&*stack.server.major().to_string()));
+    assert_eq!(
+        info["postgres_version"]
+            .as_str()
+            .and_then(|v| v.split('.').next()),
+        Some(&*stack.server.major().to_string())
+    );
     assert_eq!(info["odoo_database"], *stack.odoo);
     assert_eq!(info["graph_database"], *stack.graph);
     assert_eq!(info["graph_name"], GRAPH_NAME);
     assert_eq!(info["chroma_persist_directory"], "./chroma_data");
-    for key in ["odoo_data", "filestore", "postgres_dump", "chroma_data", "total_zip"] {
+    for key in [
+        "odoo_data",
+        "filestore",
+        "postgres_dump",
+        "chroma_data",
+        "total_zip",
+    ] {
         let size = text(&metadata["file_sizes"][key]);
-        assert!(size.split_once(' ').is_some_and(|(n, unit)| n.parse::<f64>().is_ok() && unit.ends_with('B')), "{key}: {size}");
+        assert!(
+            size.split_once(' ')
+                .is_some_and(|(n, unit)| n.parse::<f64>().is_ok() && unit.ends_with('B')),
+            "{key}: {size}"
+        );
     }
-    assert_eq!(metadata["database_uuid"], stack.ask("SELECT value FROM ir_config_parameter WHERE key = 'database.uuid'"));
+    assert_eq!(
+        metadata["database_uuid"],
+        stack.ask("SELECT value FROM ir_config_parameter WHERE key = 'database.uuid'")
+    );
 }
 
 /// Installed modules, and those whose update is pending: they are installed too.
@@ -57,7 +78,10 @@ fn model_counts_are_the_counts_of_the_database() {
     for (model, rows) in counts {
         assert_eq!(rows, &bundle.model(model)["rows"], "{model}");
     }
-    assert_eq!(counts["ai.message"].to_string(), Stack::shared().ask("SELECT count(*) FROM ai_message"));
+    assert_eq!(
+        counts["ai.message"].to_string(),
+        Stack::shared().ask("SELECT count(*) FROM ai_message")
+    );
     assert_eq!(counts["n8n.menu.debug"], 0);
 }
 
@@ -82,8 +106,15 @@ fn the_checksum_covers_all_other_members() {
             lines.update(format!("{digest}  {name}\n"));
         }
     }
-    let hex: String = lines.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(bundle.json("metadata.json")["checksum"], format!("sha256:{hex}"));
+    let hex: String = lines
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(
+        bundle.json("metadata.json")["checksum"],
+        format!("sha256:{hex}")
+    );
 }
 
 /// Every member of the ZIP is in the manifest, but the manifest itself, which is the last.
@@ -92,8 +123,12 @@ fn the_manifest_lists_every_member() {
     for profile in [Profile::SamAi, Profile::All] {
         let bundle = Bundle::shared(profile);
         let manifest = bundle.json("manifest.json");
-        let mut listed: Vec<&str> =
-            manifest["members"].as_array().expect("a list").iter().map(|member| text(&member["name"])).collect();
+        let mut listed: Vec<&str> = manifest["members"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|member| text(&member["name"]))
+            .collect();
         listed.push("manifest.json");
         listed.sort_unstable();
         assert_eq!(listed, bundle.members());
@@ -124,10 +159,14 @@ for document, schema in zip(sys.argv[1::2], sys.argv[2::2]):
         let bundle = Bundle::shared(profile);
         let mut command = python();
         command.args(["-c", script]);
-        for (document, schema) in
-            [("manifest.json", "manifest"), ("metadata.json", "metadata"), ("odoo_data/model_list.json", "model_list")]
-        {
-            command.arg(bundle.dir.join(document)).arg(format!("{schemas}/{schema}.schema.json"));
+        for (document, schema) in [
+            ("manifest.json", "manifest"),
+            ("metadata.json", "metadata"),
+            ("odoo_data/model_list.json", "model_list"),
+        ] {
+            command
+                .arg(bundle.dir.join(document))
+                .arg(format!("{schemas}/{schema}.schema.json"));
         }
         let run = run(&mut command).ok();
         assert_eq!(run.stdout.lines().count(), 3);

@@ -42,7 +42,9 @@ fn everything(bundle: &Bundle) -> Vec<(String, Vec<u8>)> {
 }
 
 fn contains(bytes: &[u8], text: &str) -> bool {
-    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    bytes
+        .windows(text.len())
+        .any(|window| window == text.as_bytes())
 }
 
 #[test]
@@ -50,16 +52,25 @@ fn no_password_of_a_user_is_anywhere_in_the_bundle() {
     let bundle = Bundle::shared(Profile::SamAi);
     let secrets = foreign_secrets();
     let raw = std::fs::read(&bundle.path).expect("the bundle");
-    for (name, bytes) in everything(bundle).iter().chain([&("the file itself".to_owned(), raw)]) {
+    for (name, bytes) in everything(bundle)
+        .iter()
+        .chain([&("the file itself".to_owned(), raw)])
+    {
         for secret in &secrets {
             assert!(!contains(bytes, secret), "{name} holds the secret {secret}");
         }
     }
     let users = bundle.table("public.res_users");
     let left_out = users["columns_left_out"].to_string();
-    assert!(left_out.contains("password") && left_out.contains("totp_secret"), "{left_out}");
+    assert!(
+        left_out.contains("password") && left_out.contains("totp_secret"),
+        "{left_out}"
+    );
     let members = bundle.members().join("\n");
-    assert!(!members.contains("apikeys") && !members.contains("auth_totp"), "{members}");
+    assert!(
+        !members.contains("apikeys") && !members.contains("auth_totp"),
+        "{members}"
+    );
 }
 
 /// The search above finds what is there: the same rows, of the whole database.
@@ -78,17 +89,47 @@ fn passwords_of_connections_reach_no_description_log_or_message() {
     let stack = Stack::shared();
     let folder = scratch("passwords");
     let out = folder.join("bundle.zip");
-    let odoo = stack.server.tcp_url(&stack.odoo, "postgres", stack.server.password());
-    let graph = stack.server.tcp_url(&stack.graph, "postgres", stack.server.password());
+    let odoo = stack
+        .server
+        .tcp_url(&stack.odoo, "postgres", stack.server.password());
+    let graph = stack
+        .server
+        .tcp_url(&stack.graph, "postgres", stack.server.password());
     let mut command = crate::support::arkstream();
-    command.args(["backup", "-vv", "--progress", "plain", "--json", "--odoo-db", &odoo, "--graph-db", &graph]);
-    command.arg("--filestore").arg(&stack.filestore).arg("--chroma").arg(&stack.chroma);
+    command.args([
+        "backup",
+        "-vv",
+        "--progress",
+        "plain",
+        "--json",
+        "--odoo-db",
+        &odoo,
+        "--graph-db",
+        &graph,
+    ]);
+    command
+        .arg("--filestore")
+        .arg(&stack.filestore)
+        .arg("--chroma")
+        .arg(&stack.chroma);
     let run = run(command.args(["--models", "ai.*"]).arg("--out").arg(&out)).ok();
     let bundle = Bundle::open(out, run.json(), run.stderr.clone());
-    let mut places = vec![("standard output", run.stdout), ("standard error", run.stderr)];
-    let described = ["logs/export_log.txt", "manifest.json", "metadata.json", "restore_instructions.md", "odoo_data/model_list.json"];
+    let mut places = vec![
+        ("standard output", run.stdout),
+        ("standard error", run.stderr),
+    ];
+    let described = [
+        "logs/export_log.txt",
+        "manifest.json",
+        "metadata.json",
+        "restore_instructions.md",
+        "odoo_data/model_list.json",
+    ];
     for name in described {
-        places.push((name, std::fs::read_to_string(bundle.dir.join(name)).expect(name)));
+        places.push((
+            name,
+            std::fs::read_to_string(bundle.dir.join(name)).expect(name),
+        ));
     }
     for (place, text) in &places {
         assert!(!text.contains(stack.server.password()), "{place}");
@@ -96,26 +137,43 @@ fn passwords_of_connections_reach_no_description_log_or_message() {
             assert!(!text.contains(&secret), "{place}");
         }
     }
-    assert!(places[1].1.contains("DEBUG") || places[1].1.len() > 2000, "-vv says much");
+    assert!(
+        places[1].1.contains("DEBUG") || places[1].1.len() > 2000,
+        "-vv says much"
+    );
 }
 
 #[test]
 fn a_password_is_in_no_argument_of_the_programs_that_are_started() {
     let stack = Stack::shared();
     let folder = scratch("arguments");
-    let url = stack.server.tcp_url(&stack.graph, "postgres", stack.server.password());
+    let url = stack
+        .server
+        .tcp_url(&stack.graph, "postgres", stack.server.password());
     let odoo = stack.url(&stack.odoo);
-    let mut command = odoo_only_command(&odoo, &["--models", "ai.message"], &folder.join("bundle.zip"));
+    let mut command = odoo_only_command(
+        &odoo,
+        &["--models", "ai.message"],
+        &folder.join("bundle.zip"),
+    );
     // The graph is dumped by pg_dump, a process of its own, whose arguments everybody can read.
-    let arguments: Vec<_> = command.get_args().filter(|a| *a != "--no-graph").map(ToOwned::to_owned).collect();
+    let arguments: Vec<_> = command
+        .get_args()
+        .filter(|a| *a != "--no-graph")
+        .map(ToOwned::to_owned)
+        .collect();
     let program = command.get_program().to_owned();
     command = std::process::Command::new("strace");
-    command.args(["-f", "-qq", "-s", "4096", "-e", "trace=execve", "-o"]).arg(folder.join("trace"));
+    command
+        .args(["-f", "-qq", "-s", "4096", "-e", "trace=execve", "-o"])
+        .arg(folder.join("trace"));
     command.arg(program).args(arguments);
     command.env("ARKSTREAM_GRAPH_DB", url).current_dir(&folder);
     run(&mut command).ok();
     let trace = std::fs::read_to_string(folder.join("trace")).expect("a trace");
-    let dump = trace.lines().find(|line| line.contains("pg_dump\"") && line.contains("--no-owner"));
+    let dump = trace
+        .lines()
+        .find(|line| line.contains("pg_dump\"") && line.contains("--no-owner"));
     assert!(dump.is_some(), "{trace}");
     // The very first line is ours: strace starting the program.
     assert!(!trace.contains(stack.server.password()), "{trace}");
@@ -126,10 +184,21 @@ fn a_password_is_in_no_argument_of_the_programs_that_are_started() {
 fn unpacked_members_have_the_modes_that_protect_them() {
     let stack = Stack::shared();
     let bundle = Bundle::shared(Profile::SamAi);
-    let mode = |path: &Path| std::fs::metadata(path).expect("a file").permissions().mode() & 0o777;
+    let mode = |path: &Path| {
+        std::fs::metadata(path)
+            .expect("a file")
+            .permissions()
+            .mode()
+            & 0o777
+    };
     for name in bundle.members() {
-        let copied = [("odoo_data/filestore/", &stack.filestore), ("databases/chroma_data/", &stack.chroma)];
-        let source = copied.iter().find_map(|(folder, source)| Some(source.join(name.strip_prefix(folder)?)));
+        let copied = [
+            ("odoo_data/filestore/", &stack.filestore),
+            ("databases/chroma_data/", &stack.chroma),
+        ];
+        let source = copied
+            .iter()
+            .find_map(|(folder, source)| Some(source.join(name.strip_prefix(folder)?)));
         let expected = source.map_or(0o600, |source| mode(&source));
         assert_eq!(mode(&bundle.dir.join(&name)), expected, "{name}");
     }

@@ -84,7 +84,9 @@ impl Bundle {
         let manifest = self.json("manifest.json");
         let tables = manifest["tables"].as_array().expect("a list");
         let entry = tables.iter().find(|entry| entry["table"] == table);
-        entry.unwrap_or_else(|| panic!("{table} is not in the manifest")).clone()
+        entry
+            .unwrap_or_else(|| panic!("{table} is not in the manifest"))
+            .clone()
     }
 
     /// Every row of the Parquet parts in a folder, such as `odoo_data/models/ai.message`, as
@@ -115,8 +117,13 @@ impl Bundle {
 #[track_caller]
 fn rows_py(options: &[&str], folder: &Path) -> String {
     assert!(folder.is_dir(), "{} is not in the bundle", folder.display());
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/e2e/support/rows.py");
-    run(python().arg(script).args(options).arg(folder)).ok().stdout
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/e2e/support/rows.py"
+    );
+    run(python().arg(script).args(options).arg(folder))
+        .ok()
+        .stdout
 }
 
 fn values(lines: &str) -> Vec<Value> {

@@ -192,7 +192,11 @@ fn describe(bundle: &BundleFile, manifest: &Manifest, metadata: &Value) -> Strin
             );
         }
         if dangling.len() > SHOWN {
-            let _ = writeln!(text, "  … and {} more (--json has all)", dangling.len() - SHOWN);
+            let _ = writeln!(
+                text,
+                "  … and {} more (--json has all)",
+                dangling.len() - SHOWN
+            );
         }
     }
     if manifest.omissions.is_empty() {
