@@ -16,8 +16,8 @@ help: ## Show this list
 	  printf '  %-12s %s\n' "$$target" "$$text"; done
 
 demo: setup-demo ## Build, start a throwaway Odoo-shaped stack and back it up into a verified bundle
-	@$(STEP) 'build' $(CARGO) build --release --locked --package arkstream-cli
-	@$(STEP) 'demo' $(CARGO) run --quiet --release --locked --package arkstream-cli --bin arkstream -- demo
+	@$(STEP) 'build' $(CARGO) build --profile quick --locked --package arkstream-cli
+	@$(STEP) 'demo' $(CARGO) run --quiet --profile quick --locked --package arkstream-cli --bin arkstream -- demo
 
 build: ## Build the release binary
 	@$(CARGO) build --release --locked --package arkstream-cli

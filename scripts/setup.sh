@@ -253,6 +253,7 @@ write_env_file() {
     export_path ARKSTREAM_TEST_ENV "$env_dir"
     export_path ARKSTREAM_TEST_SUPPORT "$support"
     export_path ARKSTREAM_TEST_PYTHON "$env_dir/venv/bin/python"
+    export_path ARKSTREAM_DEMO_PYTHON "$env_dir/venv/bin/python"
     if [[ -f $env_dir/venv-chroma05/.base-key ]]; then
       export_path ARKSTREAM_TEST_PYTHON_CHROMA05 "$env_dir/venv-chroma05/bin/python"
     fi

@@ -216,7 +216,8 @@ impl Stack {
     /// The same, of another copy of the Odoo database.
     pub(crate) fn backup_of(&self, database: &str, out: &Path) -> Command {
         let mut command = arkstream();
-        command.args(["backup", "--progress", "none"]);
+        // Not by the option, so that a test can give it.
+        command.arg("backup").env("ARKSTREAM_PROGRESS", "none");
         command.args(["--odoo-db", &self.url(database)]);
         command.arg("--filestore").arg(&self.filestore);
         match self.has_graph {

@@ -156,7 +156,7 @@ fn rows_filestore_and_chroma_are_there_as_the_page_says() {
     let bundle = Bundle::shared(Profile::SamAi);
     let reader = Reader::new(bundle);
     let query = reader.block("Rows", "sql", 0);
-    let script = "import duckdb, sys; print(duckdb.sql(sys.argv[1]).fetchone()[0])";
+    let script = "import duckdb, sys; print(duckdb.execute(sys.argv[1]).fetchone()[0])";
     let mut duckdb = python();
     let count = run(duckdb
         .args(["-c", script, &query])
