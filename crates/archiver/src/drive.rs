@@ -218,6 +218,9 @@ impl Backup {
         for outcome in outcomes {
             snapshots.extend(outcome?);
         }
+        for source in &mut order {
+            source.confirm(run).await?;
+        }
         run.tell(Event::Barrier { skew });
         Ok(Generation {
             number: 1,

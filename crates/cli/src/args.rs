@@ -6,7 +6,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+    builder::FalseyValueParser, error::ErrorKind, parser::ValueSource,
+};
 use clap_complete::Shell;
 
 use crate::units;
@@ -24,6 +27,73 @@ pub(crate) struct Cli {
 
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// Reads the command line and the environment; ends the process on `--help` and on errors, as
+    /// clap does.
+    pub(crate) fn read() -> Self {
+        let matches = Self::command().get_matches();
+        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        let sources = match &mut cli.command {
+            Command::Backup(args) => Some(&mut args.sources),
+            Command::Doctor(args) => Some(&mut args.sources),
+            _ => None,
+        };
+        if let (Some(sources), Some((_, matches))) = (sources, matches.subcommand())
+            && let Err(message) = sources.settle(matches)
+        {
+            Self::command()
+                .error(ErrorKind::ArgumentConflict, message)
+                .exit();
+        }
+        cli
+    }
+}
+
+impl SourceArgs {
+    /// A source that is named and declined at once: the command line wins over the environment.
+    fn settle(&mut self, matches: &ArgMatches) -> Result<(), String> {
+        let rank = |id: &str| match matches.value_source(id) {
+            Some(ValueSource::CommandLine) => 2,
+            Some(ValueSource::EnvVariable) => 1,
+            _ => 0,
+        };
+        let settle = |name: &str, named: bool, declined: &mut bool| {
+            if !named || !*declined {
+                return Ok(named);
+            }
+            let (with, without) = (rank(name), rank(&format!("no_{}", stem(name))));
+            if with == without {
+                let option = name.replace('_', "-");
+                return Err(format!(
+                    "--{option} names what --no-{} leaves out; give one of them",
+                    stem(name)
+                ));
+            }
+            *declined = without > with;
+            Ok(with > without)
+        };
+        if !settle("graph_db", self.graph_db.is_some(), &mut self.no_graph)? {
+            self.graph_db = None;
+        }
+        if !settle("chroma", self.chroma.is_some(), &mut self.no_chroma)? {
+            self.chroma = None;
+        }
+        if !settle(
+            "filestore",
+            self.filestore.is_some(),
+            &mut self.no_filestore,
+        )? {
+            self.filestore = None;
+        }
+        Ok(())
+    }
+}
+
+/// `graph_db` is left out by `--no-graph`.
+fn stem(name: &str) -> &str {
+    name.split('_').next().unwrap_or(name)
 }
 
 const EXIT_CODES: &str = "Exit codes:
@@ -125,22 +195,22 @@ pub(crate) struct SourceArgs {
     )]
     pub(crate) exclude: Vec<String>,
     /// Take the rows of transient models (wizards) too.
-    #[arg(long, env = "ARKSTREAM_INCLUDE_TRANSIENT")]
+    #[arg(long, env = "ARKSTREAM_INCLUDE_TRANSIENT", value_parser = FalseyValueParser::new())]
     pub(crate) include_transient: bool,
     /// Take files of the filestore that no attachment refers to, too.
-    #[arg(long, env = "ARKSTREAM_INCLUDE_ORPHANS")]
+    #[arg(long, env = "ARKSTREAM_INCLUDE_ORPHANS", value_parser = FalseyValueParser::new())]
     pub(crate) include_orphans: bool,
     /// Add a dump of the whole Odoo database.
-    #[arg(long, env = "ARKSTREAM_ODOO_DUMP")]
+    #[arg(long, env = "ARKSTREAM_ODOO_DUMP", value_parser = FalseyValueParser::new())]
     pub(crate) odoo_dump: bool,
     /// Leave the graph database out.
-    #[arg(long, env = "ARKSTREAM_NO_GRAPH", conflicts_with = "graph_db")]
+    #[arg(long, env = "ARKSTREAM_NO_GRAPH", value_parser = FalseyValueParser::new())]
     pub(crate) no_graph: bool,
     /// Leave ChromaDB out.
-    #[arg(long, env = "ARKSTREAM_NO_CHROMA", conflicts_with = "chroma")]
+    #[arg(long, env = "ARKSTREAM_NO_CHROMA", value_parser = FalseyValueParser::new())]
     pub(crate) no_chroma: bool,
     /// Leave the filestore out.
-    #[arg(long, env = "ARKSTREAM_NO_FILESTORE", conflicts_with = "filestore")]
+    #[arg(long, env = "ARKSTREAM_NO_FILESTORE", value_parser = FalseyValueParser::new())]
     pub(crate) no_filestore: bool,
     /// Whether the graph dump shares the barrier's snapshot, or `pg_dump` takes its own (for
     /// servers with a single backend and behind transaction poolers).
@@ -284,4 +354,31 @@ pub(crate) struct DemoArgs {
     /// How progress is shown, on standard error.
     #[arg(long, env = "ARKSTREAM_PROGRESS", value_enum, default_value = "auto")]
     pub(crate) progress: ProgressMode,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settled(line: &[&str]) -> Result<SourceArgs, String> {
+        let matches = Cli::command().try_get_matches_from(line).unwrap();
+        let cli = Cli::from_arg_matches(&matches).unwrap();
+        let Command::Backup(mut args) = cli.command else {
+            panic!("a backup was asked for");
+        };
+        let (_, matches) = matches.subcommand().unwrap();
+        args.sources.settle(matches).map(|()| args.sources)
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_source_is_named_or_left_out_not_both() {
+        assert!(settled(&["arkstream", "backup", "--no-graph", "--graph-db", "x"]).is_err());
+        let named = settled(&["arkstream", "backup", "--graph-db", "x", "--no-chroma"]).unwrap();
+        assert!(named.graph_db.is_some() && !named.no_graph && named.no_chroma);
+    }
 }

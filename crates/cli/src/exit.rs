@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use arkstream_pipeline::{Failure, FailureKind};
 
-use crate::output;
+use crate::{output, say::say};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +57,11 @@ impl From<Code> for ExitCode {
 pub(crate) fn report(failure: &Failure) {
     tracing::error!("{failure}");
     if failure.kind == FailureKind::Interrupted {
-        eprintln!("interrupted");
+        say("interrupted");
     } else {
-        eprintln!("error: {}", output::harmless(&failure.to_string()));
+        say(format!("error: {}", output::harmless(&failure.to_string())));
     }
     if let Some(help) = failure.advice() {
-        eprintln!("  help: {}", output::harmless(help));
+        say(format!("  help: {}", output::harmless(help)));
     }
 }

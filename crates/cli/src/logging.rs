@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use crate::say::say;
 use tracing_subscriber::{
     EnvFilter, Layer as _, filter::LevelFilter, fmt, layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
@@ -78,7 +79,7 @@ pub(crate) fn start(verbose: u8) -> LogBuffer {
         )
         .try_init();
     if let Err(error) = started {
-        eprintln!("warning: no log is kept: {error}");
+        say(format!("warning: no log is kept: {error}"));
     }
     buffer
 }

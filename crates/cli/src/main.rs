@@ -14,18 +14,17 @@ mod logging;
 mod memory;
 mod output;
 mod progress;
+mod say;
 mod settings;
 mod sources;
 mod units;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use args::{Cli, Command};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let log = logging::start(cli.verbose);
     let outcome = match cli.command {
         Command::Backup(args) => block_on(commands::backup::run(args, log)),

@@ -6,22 +6,26 @@ use crate::units;
 
 /// The budget of one job when nobody says.
 const A_JOB: u64 = 64 << 20;
-/// Below this, chunks and batches would not fit.
+/// Below this, chunks and batches would not fit: in all, and for each job.
 const LEAST: u64 = 32 << 20;
+const LEAST_A_JOB: u64 = 16 << 20;
 
 /// The budget: as asked for, or 64 MiB a job.
 pub(crate) fn budget(asked: Option<u64>, jobs: usize) -> Result<u64, Failure> {
+    let least = LEAST.max(LEAST_A_JOB * jobs as u64);
     match asked {
         None => Ok(A_JOB * jobs as u64),
-        Some(bytes) if bytes >= LEAST => Ok(bytes),
+        Some(bytes) if bytes >= least => Ok(bytes),
         Some(bytes) => Err(Failure::new(
             FailureKind::Usage,
             format!("work within {} of memory", units::size(bytes)),
             format!(
-                "at least {} are needed: two 4 MiB chunks in flight and a row group for each job",
-                units::size(LEAST)
+                "{jobs} jobs need at least {}: each has chunks of 4 MiB in flight, raw and \
+                 compressed, or a row group",
+                units::size(least)
             ),
-        )),
+        )
+        .help("allow more with --memory, or take fewer --jobs")),
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::json;
 use arkstream_format::{Component, Omission};
 use arkstream_pipeline::{Event, Observer, Silent};
 
-use crate::{args::ProgressMode, output::harmless, units};
+use crate::{args::ProgressMode, output::harmless, say::say, units};
 
 /// How often plain progress speaks of a component that is under way.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
@@ -176,7 +176,7 @@ impl Plain {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(line) = then(components.entry(component).or_default()) {
-            eprintln!("{component}: {line}");
+            say(format!("{component}: {line}"));
         }
     }
 }
@@ -232,11 +232,14 @@ impl Observer for Plain {
                 Some(line)
             }),
             Event::Barrier { skew } => {
-                eprintln!("all snapshots taken within {}", units::duration(*skew));
+                say(format!(
+                    "all snapshots taken within {}",
+                    units::duration(*skew)
+                ));
             }
-            Event::Omitted(omission) => eprintln!("{}", harmless(&left_out(omission))),
-            Event::Warning(warning) => eprintln!("warning: {}", harmless(warning)),
-            Event::Note(note) => eprintln!("{}", harmless(note)),
+            Event::Omitted(omission) => say(format!("{}", harmless(&left_out(omission)))),
+            Event::Warning(warning) => say(format!("warning: {}", harmless(warning))),
+            Event::Note(note) => say(format!("{}", harmless(note))),
         }
     }
 }
@@ -274,6 +277,6 @@ impl Observer for Json {
             Event::Note(note) => json!({"event": "note", "text": note}),
             Event::Warning(warning) => json!({"event": "warning", "text": warning}),
         };
-        eprintln!("{object}");
+        say(format!("{object}"));
     }
 }

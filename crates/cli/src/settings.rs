@@ -135,6 +135,9 @@ impl Settings {
                 *args = mine;
             }
         }
+        if args.jobs.is_some_and(|jobs| !(1..=64).contains(&jobs)) {
+            return Err(invalid("jobs", "it must be from 1 to 64"));
+        }
         args.include_transient |= mine.include_transient;
         args.include_orphans |= mine.include_orphans;
         args.odoo_dump |= mine.odoo_dump;

@@ -15,8 +15,8 @@ use crate::error::ValueProblem;
 
 /// Fewest bytes of a numeric.
 pub(crate) const MIN_BYTES: u32 = 8;
-/// Most bytes of a numeric: a header and `i16::MAX` digits.
-pub(crate) const MAX_BYTES: u32 = 8 + 2 * i16::MAX as u32;
+/// Most bytes of a numeric: a header and as many digits as its unsigned 16-bit count can say.
+pub(crate) const MAX_BYTES: u32 = 8 + 2 * u16::MAX as u32;
 /// Longest text of a numeric: sign, 4 · 32,768 digits, point, 16,383 places.
 pub(crate) const MAX_TEXT: usize = 1 + 4 * 32_768 + 1 + MAX_DSCALE as usize;
 

@@ -18,10 +18,11 @@ use crate::{Failure, Run};
 /// 3. [`lock`](Source::lock) — databases first, then Chroma, never waiting for a database while
 ///    Chroma's writers are held.
 /// 4. [`snapshot`](Source::snapshot) — all of them, within milliseconds.
-/// 5. [`stream`](Source::stream) — one source after the other; each gives up its locks as soon as
+/// 5. [`confirm`](Source::confirm) — the plan still holds.
+/// 6. [`stream`](Source::stream) — one source after the other; each gives up its locks as soon as
 ///    it is done.
 ///
-/// Steps 3 and 4 may fail with [`crate::FailureKind::Retry`] when the world changed since the
+/// Steps 3 to 5 may fail with [`crate::FailureKind::Retry`] when the world changed since the
 /// plan: the archiver then calls [`release`](Source::release) on all sources and starts again
 /// with the plan.
 #[async_trait]
@@ -45,6 +46,13 @@ pub trait Source: Send {
     /// Fixes the state that will be streamed.
     async fn snapshot(&mut self, _run: &Run) -> Result<Option<SnapshotEntry>, Failure> {
         Ok(None)
+    }
+
+    /// Compares what there is under the locks and the snapshot with the plan, after all snapshots
+    /// are taken. Fails with [`crate::FailureKind::Retry`] when anything that belongs to the plan
+    /// came, went or changed in between.
+    async fn confirm(&mut self, _run: &Run) -> Result<(), Failure> {
+        Ok(())
     }
 
     /// Streams that state into the run's sink and gives up the locks.

@@ -277,6 +277,7 @@ fn vectors_are_complete(group: &[Taken], log: &Path) {
         .collect();
     for verdict in contents::vectors(&bundles, log) {
         assert_eq!(verdict["ok"], true, "{verdict:#}");
+        assert!(verdict["unlinked"].as_u64() <= Some(3), "{verdict:#}");
         let collections = verdict["collections"].as_array().expect("a list");
         assert_eq!(collections.len(), 2, "{verdict:#}");
         let number = |entry: &Value, key: &str| entry[key].as_u64().expect("a number");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ids, ids_of, models_with, number, sql_list, text};
-use crate::support::{Bundle, Profile, Stack, files_below, sh};
+use crate::support::{Bundle, Profile, Stack, arkstream, files_below, run, scratch, sh};
 
 fn chosen(bundle: &Bundle) -> String {
     sql_list(&models_with(
@@ -117,6 +117,44 @@ fn the_whole_database_brings_the_whole_filestore_orphans_aside() {
     assert_eq!(
         files.len() as u64,
         Stack::shared().odoo_report.filestore_files
+    );
+}
+
+#[test]
+fn orphans_of_the_filestore_travel_when_they_are_asked_for() {
+    let stack = Stack::shared();
+    let path = scratch("orphans").join("bundle.zip");
+    let mut command = arkstream();
+    command.args([
+        "backup",
+        "--json",
+        "--progress",
+        "none",
+        "--no-graph",
+        "--no-chroma",
+    ]);
+    command.args([
+        "--models",
+        "ai.message",
+        "--include-orphans",
+        "--odoo-db",
+        &stack.url(&stack.odoo),
+    ]);
+    command
+        .arg("--filestore")
+        .arg(&stack.filestore)
+        .arg("--out")
+        .arg(&path);
+    let run = run(&mut command).ok();
+    let bundle = Bundle::open(path, run.json(), run.stderr);
+    let files = files_below(&bundle.dir.join("odoo_data/filestore"));
+    for orphan in &stack.odoo_report.filestore_orphans {
+        assert!(files.contains(orphan), "{orphan} is not in {files:?}");
+    }
+    // Odoo's list of candidates for its collector is no file of anybody's.
+    assert!(
+        !files.iter().any(|name| name.starts_with("checklist/")),
+        "{files:?}"
     );
 }
 

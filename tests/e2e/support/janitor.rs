@@ -34,6 +34,7 @@ done
 "#;
 
 /// Lets `path` be removed when this process has ended.
+#[allow(clippy::zombie_processes)] // It outlives this process; that is its purpose.
 pub(crate) fn remove_at_the_end(path: &Path) {
     static PIPE: OnceLock<Mutex<ChildStdin>> = OnceLock::new();
     let pipe = PIPE.get_or_init(|| {

@@ -10,8 +10,6 @@ mod program;
 mod stack;
 
 pub(crate) use bundle::{Bundle, Profile, files_below};
-pub(crate) use janitor::{remove_at_the_end, scratch};
-pub(crate) use program::{
-    Run, arkstream, failed, python, run, run_within, setting, sh, soak, support_file,
-};
+pub(crate) use janitor::scratch;
+pub(crate) use program::{Run, arkstream, python, run, setting, sh, soak, support_file};
 pub(crate) use stack::{GRAPH_NAME, Stack, StackOptions, runtime};

@@ -98,15 +98,9 @@ fn clean(command: &mut Command) {
     }
 }
 
-/// Runs to the end, within five minutes.
+/// Runs to the end; fails the test, with the program's output, when that takes five minutes.
 #[track_caller]
 pub(crate) fn run(command: &mut Command) -> Run {
-    run_within(command, LIMIT)
-}
-
-/// Runs to the end; fails the test, with the program's output, when that takes longer.
-#[track_caller]
-pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Run {
     let line = format!("{command:?}");
     let mut child = command
         .stdin(Stdio::null())
@@ -116,7 +110,7 @@ pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Run {
         .unwrap_or_else(|error| panic!("{line}: {error}"));
     let stdout = collect(child.stdout.take());
     let stderr = collect(child.stderr.take());
-    let status = wait(&mut child, limit);
+    let status = wait(&mut child, LIMIT);
     let text = |reader: thread::JoinHandle<Vec<u8>>| {
         String::from_utf8_lossy(&reader.join().expect("reads")).into_owned()
     };
@@ -132,7 +126,7 @@ pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Run {
     };
     assert!(
         status.is_some(),
-        "not ended after {limit:?}: {}\n--- stdout\n{}\n--- stderr\n{}",
+        "not ended after {LIMIT:?}: {}\n--- stdout\n{}\n--- stderr\n{}",
         run.line,
         tail(&run.stdout),
         tail(&run.stderr)
@@ -160,13 +154,6 @@ fn wait(child: &mut Child, limit: Duration) -> Option<std::process::ExitStatus> 
         }
         thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// Runs `arkstream` with these arguments, expects the code, and returns its words on standard
-/// error.
-#[track_caller]
-pub(crate) fn failed(command: &mut Command, code: i32) -> String {
-    run(command).expect_code(code).stderr
 }
 
 /// A shell command line in `folder`; it must succeed.

@@ -67,7 +67,7 @@ pub(crate) struct Stack {
     pub(crate) graph: String,
     /// The filestore of the Odoo database, at `data_dir/filestore/<db>`.
     pub(crate) filestore: PathBuf,
-    /// The ChromaDB directory, `chroma_data` in the folder [`Stack::odoo_cwd`].
+    /// The ChromaDB directory, `chroma_data` in what would be Odoo's working directory.
     pub(crate) chroma: PathBuf,
     /// What `make.py` says is in it.
     pub(crate) chroma_truth: PathBuf,
@@ -177,11 +177,6 @@ impl Stack {
     /// The role that owns database and tables; not a superuser.
     pub(crate) fn owner(&self) -> &'static str {
         OWNER
-    }
-
-    /// The folder that a running Odoo would have as its working directory.
-    pub(crate) fn odoo_cwd(&self) -> PathBuf {
-        self.dir.join("odoo_cwd")
     }
 
     /// Odoo's `data_dir`.

@@ -32,7 +32,10 @@ fn trace() -> (String, std::path::PathBuf) {
         .arg(folder.join("trace"))
         .arg(plain.get_program())
         .args(plain.get_args());
-    command.env_clear().env("ARKSTREAM_PROGRESS", "none").current_dir(&folder);
+    command
+        .env_clear()
+        .env("ARKSTREAM_PROGRESS", "none")
+        .current_dir(&folder);
     for name in ["PATH", "HOME"] {
         command.env(name, std::env::var_os(name).unwrap_or_default());
     }

@@ -10,22 +10,29 @@ use arkstream_format::{ModelStatus, RunId};
 use arkstream_pipeline::{Budget, Cancel, Failure, Run};
 
 use crate::{
-    args::BackupArgs,
+    args::{BackupArgs, ProgressMode},
     exit::Code,
     logging::LogBuffer,
     memory, output, progress,
+    say::say,
     settings::Settings,
     sources::{self, Stack},
     units,
 };
 
-/// Runs a backup from its arguments to its last line.
+/// Runs a backup from its arguments, the environment and the configuration file.
 pub(crate) async fn run(mut args: BackupArgs, log: LogBuffer) -> Result<Code, Failure> {
     let settings = Settings::read(args.sources.config.as_deref())?;
     settings.fill(&mut args.sources)?;
     args.out = args.out.or(settings.out.clone());
+    args.memory = args.memory.or(settings.memory()?);
+    run_with(args, log).await
+}
+
+/// Runs a backup to its last line, by these arguments alone.
+pub(crate) async fn run_with(args: BackupArgs, log: LogBuffer) -> Result<Code, Failure> {
     let jobs = sources::jobs(&args.sources);
-    let budget = memory::budget(args.memory.or(settings.memory()?), jobs)?;
+    let budget = memory::budget(args.memory, jobs)?;
     let path = output::bundle_path(args.out.as_deref(), chrono::Local::now());
 
     let run_id = RunId(uuid::Uuid::new_v4().simple().to_string());
@@ -42,6 +49,12 @@ pub(crate) async fn run(mut args: BackupArgs, log: LogBuffer) -> Result<Code, Fa
     } = or_interrupted(&cancel, sources::open(&args.sources, log)).await?;
     for note in &notes {
         tracing::info!("{note}");
+        if matches!(
+            args.progress,
+            ProgressMode::Auto | ProgressMode::Bar | ProgressMode::Plain
+        ) {
+            say(output::harmless(note));
+        }
     }
     let mut backup = Backup::new(sources, run_id.clone(), env!("CARGO_PKG_VERSION"));
     let plan = or_interrupted(&cancel, backup.plan()).await?;
@@ -88,8 +101,13 @@ fn watch_signals(cancel: &Cancel) {
     let cancel = cancel.clone();
     tokio::spawn(async move {
         if signal().await.is_ok() {
-            eprintln!("interrupted: stopping");
+            say("interrupted: stopping");
             cancel.raise();
+            // Whoever asks twice does not want to wait for locks to be given back.
+            if signal().await.is_ok() {
+                #[expect(clippy::disallowed_methods, reason = "asked for, a second time")]
+                std::process::exit(Code::Interrupted as i32);
+            }
         }
     });
 }

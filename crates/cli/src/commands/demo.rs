@@ -18,6 +18,8 @@ use crate::{
     commands::{backup, verify},
     exit::Code,
     logging::LogBuffer,
+    output,
+    say::say,
 };
 
 /// The script that the tests make their ChromaDB directories with, and what it imports.
@@ -31,16 +33,16 @@ const GRAPH_NAME: &str = "sam_ai_knowledge";
 pub(crate) async fn run(args: DemoArgs, log: LogBuffer) -> Result<Code, Failure> {
     let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from("demo"));
     let dir = prepare_folder(&dir)?;
-    eprintln!("1. starting a throwaway PostgreSQL");
+    say("1. starting a throwaway PostgreSQL");
     let server = Server::start(ServerOptions::default()).map_err(sample_failure)?;
 
-    eprintln!("2. filling it with a sample Odoo and a graph; files and vectors beside it");
+    say("2. filling it with a sample Odoo and a graph; files and vectors beside it");
     let (filestore, chroma) = (dir.join("filestore"), dir.join("chroma_data"));
     build_stack(&server, &args, &filestore, &chroma).await?;
 
-    eprintln!("3. arkstream backup");
+    say("3. arkstream backup");
     let bundle = dir.join("bundle.zip");
-    let backed_up = backup::run(
+    let backed_up = backup::run_with(
         BackupArgs {
             sources: SourceArgs {
                 odoo_db: Some(server.conninfo(ODOO)),
@@ -58,7 +60,7 @@ pub(crate) async fn run(args: DemoArgs, log: LogBuffer) -> Result<Code, Failure>
     )
     .await?;
 
-    eprintln!("4. arkstream verify");
+    say("4. arkstream verify");
     let verified = verify::run(&VerifyArgs {
         bundle: bundle.clone(),
         sample: None,
@@ -66,12 +68,13 @@ pub(crate) async fn run(args: DemoArgs, log: LogBuffer) -> Result<Code, Failure>
         progress: args.progress,
     })?;
 
-    eprintln!("5. comparing row counts with the database");
+    say("5. comparing row counts with the database");
     let tables = compare_counts(&server, &bundle)?;
-    println!("\nthe rows of all {tables} model tables are in the bundle");
-    println!("the bundle: {}", bundle.display());
-    println!("try:  unzip -l {}", bundle.display());
-    println!("      arkstream show {}", bundle.display());
+    output::print(&format!(
+        "\nthe rows of all {tables} model tables are in the bundle\nthe bundle: {0}\n\
+         try:  unzip -l {0}\n      arkstream show {0}\n",
+        bundle.display()
+    ))?;
     Ok(match (backed_up, verified) {
         (Code::Complete, verified) => verified,
         (backed_up, _) => backed_up,

@@ -22,6 +22,7 @@ use crate::{
 #[derive(Default)]
 struct Findings {
     lines: Vec<(Verdict, String, String)>,
+    first_bad: Option<Code>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,9 +44,15 @@ impl Findings {
     }
 
     fn bad(&mut self, what: &str, failure: &Failure) {
+        self.first_bad.get_or_insert(Code::of(failure));
         let help = failure.advice().map(|help| format!(" ({help})"));
         let how = format!("{failure}{}", help.unwrap_or_default());
         self.lines.push((Verdict::Bad, what.to_owned(), how));
+    }
+
+    /// The exit code: that of the first thing that is wrong.
+    fn code(&self) -> Code {
+        self.first_bad.unwrap_or(Code::Complete)
     }
 
     fn is_bad(&self) -> bool {
@@ -67,11 +74,7 @@ pub(crate) async fn run(mut args: DoctorArgs) -> Result<Code, Failure> {
     look_at_tools(&args, &mut findings);
     look_at_output(&output_folder(args.out.as_deref()), &mut findings);
     print(&args, &findings)?;
-    Ok(if findings.is_bad() {
-        Code::Source
-    } else {
-        Code::Complete
-    })
+    Ok(findings.code())
 }
 
 async fn look_at(args: &DoctorArgs, places: &Places, findings: &mut Findings) {

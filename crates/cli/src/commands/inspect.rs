@@ -252,8 +252,12 @@ fn copy_member(bundle: &BundleFile, member: &Member, out: &mut impl Write) -> Re
                 finding,
             )
         })?;
-        out.write_all(&raw)
-            .map_err(|error| Failure::io(FailureKind::Refused, "write the output", error))?;
+        match out.write_all(&raw) {
+            // The reader has seen enough (`| head`).
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            outcome => outcome
+                .map_err(|error| Failure::io(FailureKind::Refused, "write the output", error))?,
+        }
     }
     Ok(())
 }
@@ -266,13 +270,25 @@ pub(crate) fn cat(args: &CatArgs) -> Result<Code, Failure> {
         let copied = bundle
             .manifest_bytes()
             .and_then(|mut manifest| io::copy(&mut Read::by_ref(&mut manifest), &mut out));
-        copied.map_err(|error| Failure::io(FailureKind::Refused, "print the manifest", error))?;
+        match copied {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                return Err(Failure::io(
+                    FailureKind::Refused,
+                    "print the manifest",
+                    error,
+                ));
+            }
+            _ => {}
+        }
     } else {
         copy_member(&bundle, find(&bundle, &args.member)?, &mut out)?;
     }
-    out.flush()
-        .map_err(|error| Failure::io(FailureKind::Refused, "write the output", error))?;
-    Ok(Code::Complete)
+    match out.flush() {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::io(FailureKind::Refused, "write the output", error))
+        }
+        _ => Ok(Code::Complete),
+    }
 }
 
 /// `arkstream extract`

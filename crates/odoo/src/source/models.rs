@@ -1,13 +1,19 @@
 //! The rows of the Odoo database.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use arkstream_format::{Component, SnapshotEntry};
-use arkstream_pipeline::{Event, Failure, PlannedItem, Run, Source, SourcePlan, SourceReport};
-use arkstream_postgres::SnapshotHolder;
+use arkstream_pipeline::{
+    Event, Failure, FailureKind, PlannedItem, Run, Source, SourcePlan, SourceReport,
+};
+use arkstream_postgres::{SnapshotHolder, read_catalog};
 use async_trait::async_trait;
 
 use super::{Odoo, references};
+use crate::{
+    registry::read_registry,
+    scope::{Scope, plan_scope},
+};
 
 /// The rows: models, relations and what travels with them.
 pub struct ModelsSource {
@@ -62,13 +68,10 @@ impl Source for ModelsSource {
 
     async fn snapshot(&mut self, _run: &Run) -> Result<Option<SnapshotEntry>, Failure> {
         let mut state = self.odoo.state.lock().await;
-        let planned = state.planned()?;
         let Some(holder) = &mut state.holder else {
             return Err(super::out_of_order("the tables are not locked"));
         };
         let (snapshot, server, _) = holder.take().await?;
-        let tables: Vec<_> = planned.planned_tables().cloned().collect();
-        holder.verify_unchanged(&tables).await?;
         if let Some(shared) = &self.odoo.snapshot {
             shared.set(&snapshot);
         }
@@ -83,6 +86,32 @@ impl Source for ModelsSource {
             snapshot,
             server,
         }))
+    }
+
+    /// The tables of the plan must be as they were, and the plan must still be the one that would
+    /// be made: a model, a many2many table or an inheriting table that appeared since would be
+    /// missing without a word.
+    async fn confirm(&mut self, _run: &Run) -> Result<(), Failure> {
+        let mut state = self.odoo.state.lock().await;
+        let planned = state.planned()?;
+        let Some(holder) = &mut state.holder else {
+            return Err(super::out_of_order("no snapshot has been taken"));
+        };
+        let tables: Vec<_> = planned.planned_tables().cloned().collect();
+        holder.verify_unchanged(&tables).await?;
+        let client = holder.coordinator();
+        let catalog = read_catalog(client).await?;
+        let registry = read_registry(client, &catalog).await?;
+        let scope = plan_scope(&registry, &catalog, &self.odoo.options.selection)?;
+        let (before, now) = (signature(&planned.scope), signature(&scope));
+        if let Some(changed) = before.symmetric_difference(&now).next() {
+            return Err(Failure::new(
+                FailureKind::Retry,
+                "take a snapshot of the models",
+                format!("what travels of {} changed since the plan", changed.0),
+            ));
+        }
+        Ok(())
     }
 
     async fn stream(&mut self, run: &Run) -> Result<SourceReport, Failure> {
@@ -128,4 +157,16 @@ impl Source for ModelsSource {
             holder.release().await;
         }
     }
+}
+
+/// What of a scope decides what travels: of each task its table, role, model, rows and columns.
+fn signature(scope: &Scope) -> BTreeSet<(String, u32, String)> {
+    let tasks = scope.tasks.iter().map(|task| {
+        let what = format!(
+            "{:?} {:?} {:?} {:?} {:?}",
+            task.role, task.model, task.filter, task.columns, task.virtual_query
+        );
+        (task.table.table.qualified(), task.table.table.oid, what)
+    });
+    tasks.collect()
 }

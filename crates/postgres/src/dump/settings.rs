@@ -44,6 +44,13 @@ fn statement(database: &str, role: Option<&str>, setting: &str) -> Option<String
         ),
         None => format!("DATABASE {}", quote_ident(database)),
     };
+    // A custom setting (its name has a dot) is where applications keep keys and tokens.
+    if name.contains('.') {
+        return Some(format!(
+            "-- ALTER {whose} SET {}: the value of a custom setting is not recorded",
+            name.replace(char::is_control, " ")
+        ));
+    }
     let value = if LISTS.contains(&name.to_ascii_lowercase().as_str()) {
         let elements: Vec<String> = split_list(value)
             .iter()
@@ -57,9 +64,10 @@ fn statement(database: &str, role: Option<&str>, setting: &str) -> Option<String
     } else {
         quote_literal(value)
     };
-    // A custom setting's name has dots that separate its parts.
-    let name: Vec<String> = name.split('.').map(quote_ident).collect();
-    Some(format!("ALTER {whose} SET {} TO {value};", name.join(".")))
+    Some(format!(
+        "ALTER {whose} SET {} TO {value};",
+        quote_ident(name)
+    ))
 }
 
 /// The elements of `ag_catalog, "$user", public`.

@@ -167,11 +167,11 @@ async fn blockers_of(client: &Client, pid: i32) -> Result<Option<String>, Error>
 
 /// The beginning of a statement, its literals left out: they may be anything, secrets too.
 fn shown(query: &str) -> String {
-    let bare: Vec<&str> = query.split('\'').step_by(2).collect();
-    let words: Vec<&str> = bare
-        .iter()
-        .flat_map(|piece| piece.split_whitespace())
-        .collect();
+    // What follows the first quote, dollar or comment may be inside a literal.
+    let bare = query.split(['\'', '"', '$']).next().unwrap_or_default();
+    let bare = bare.split("--").next().unwrap_or_default();
+    let bare = bare.split("/*").next().unwrap_or_default();
+    let words: Vec<&str> = bare.split_whitespace().collect();
     words.join(" ").chars().take(SHOWN_QUERY).collect()
 }
 

@@ -48,6 +48,9 @@ const PINNED: &[(&str, &str)] = &[
     ("idle_in_transaction_session_timeout", "0"),
     ("idle_session_timeout", "0"),
     ("transaction_timeout", "0"),
+    // What travels is told by sub-selects over hundreds of thousands of rows; hashed they take
+    // seconds, unhashed hours.
+    ("work_mem", "128MB"),
     // Rows come in the order of their blocks.
     ("synchronize_seqscans", "off"),
     ("max_parallel_workers_per_gather", "0"),

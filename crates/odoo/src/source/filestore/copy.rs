@@ -165,6 +165,13 @@ impl Copier {
                 );
                 Ok(())
             }
+            io::ErrorKind::InvalidFilename | io::ErrorKind::NotADirectory => {
+                self.omit(
+                    name,
+                    "an attachment names it, but no file can have that name",
+                );
+                Ok(())
+            }
             io::ErrorKind::PermissionDenied if path.symlink_metadata().is_ok() => {
                 self.omit(name, "it may not be read; run as the user of Odoo");
                 Ok(())
@@ -218,11 +225,12 @@ fn open(dir: &Path, path: &Path) -> io::Result<Option<Open>> {
     if !is_inside(dir, path)? {
         return Ok(None);
     }
-    let file = File::open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
+    // Looked at before it is opened: opening a pipe would wait for a writer.
+    if !path.metadata()?.is_file() {
         return Ok(None);
     }
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
     Ok(Some(Open {
         modified_at: metadata.modified().map(DateTime::from).unwrap_or_default(),
         mode: metadata.permissions().mode() & 0o7777,
