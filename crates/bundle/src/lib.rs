@@ -29,6 +29,7 @@ mod framing;
 mod journal;
 mod publish;
 mod reader;
+mod streamed;
 mod survey;
 mod trailer;
 mod writer;

@@ -1,19 +1,15 @@
 //! The writing side as the rest of the program sees it: a [`BundleSink`].
 
 use std::{
-    collections::VecDeque,
     fs::File,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use chrono::Utc;
-use tokio::{
-    sync::{OwnedMutexGuard, mpsc, oneshot},
-    task::JoinHandle,
-};
+use tokio::sync::{mpsc, oneshot};
 
 use arkstream_format::{
     CHUNK_SIZE, Compression, Crc32, FORMAT_VERSION, Generation, Manifest, Member, RunId,
@@ -31,6 +27,7 @@ use crate::{
     framing::check_name,
     journal::{JournalState, JournalWriter, read_journal},
     publish,
+    streamed::StreamedMember,
 };
 
 /// Commands that may wait for the appender. Chunks in it hold their permits.
@@ -205,13 +202,13 @@ fn describe_leftover(paths: &OutputPaths, state: &JournalState) -> String {
 
 /// The way to the appender.
 #[derive(Clone)]
-struct Channel {
-    commands: mpsc::Sender<Command>,
+pub(crate) struct Channel {
+    pub(crate) commands: mpsc::Sender<Command>,
     failed: Arc<Mutex<Option<Failure>>>,
 }
 
 impl Channel {
-    async fn send(&self, command: Command) -> Result<(), Failure> {
+    pub(crate) async fn send(&self, command: Command) -> Result<(), Failure> {
         self.commands
             .send(command)
             .await
@@ -243,7 +240,7 @@ impl Channel {
     }
 
     /// Appends a member whose chunks are all at hand, its sizes in the local header.
-    async fn append_whole(
+    pub(crate) async fn append_whole(
         &self,
         spec: &MemberSpec,
         chunks: Vec<(EncodedChunk, Option<Permit>)>,
@@ -276,7 +273,7 @@ impl Channel {
         self.close(rows).await
     }
 
-    async fn open(
+    pub(crate) async fn open(
         &self,
         spec: &MemberSpec,
         compression: Compression,
@@ -293,7 +290,7 @@ impl Channel {
         .await
     }
 
-    async fn close(&self, rows: Option<u64>) -> Result<PendingReceipt, Failure> {
+    pub(crate) async fn close(&self, rows: Option<u64>) -> Result<PendingReceipt, Failure> {
         let (receipt, pending) = PendingReceipt::of_sink(Arc::clone(&self.failed));
         self.ask(|done| Command::Close {
             rows,
@@ -342,16 +339,8 @@ impl Sink for BundleWriter {
 
     async fn begin(&self, spec: MemberSpec) -> Result<Box<dyn MemberWriter>, Failure> {
         check_spec(&spec)?;
-        Ok(Box::new(StreamedMember {
-            channel: self.channel(),
-            lane: Arc::clone(&self.lane),
-            holding: None,
-            gathered: BytesMut::new(),
-            permit: None,
-            encoding: VecDeque::new(),
-            encoding_bytes: 0,
-            spec,
-        }))
+        let lane = Arc::clone(&self.lane);
+        Ok(Box::new(StreamedMember::new(spec, self.channel(), lane)))
     }
 
     async fn retract(&self, name: &str, reason: &str) -> Result<(), Failure> {
@@ -382,140 +371,5 @@ impl BundleSink for BundleWriter {
         tokio::task::spawn_blocking(move || publish::publish(*appender, manifest))
             .await
             .map_err(|error| Failure::new(FailureKind::Internal, "publish the bundle", error))?
-    }
-}
-
-/// A member that comes in a stream. Chunks are encoded beside each other; the member takes its
-/// place in the file once half its budget is in use, and keeps it until it is finished.
-struct StreamedMember {
-    spec: MemberSpec,
-    channel: Channel,
-    lane: Arc<tokio::sync::Mutex<()>>,
-    holding: Option<OwnedMutexGuard<()>>,
-    gathered: BytesMut,
-    permit: Option<Permit>,
-    encoding: VecDeque<(JoinHandle<EncodedChunk>, Permit)>,
-    encoding_bytes: u64,
-}
-
-/// A chunk in flight is there raw and compressed.
-const CHUNK_IN_FLIGHT: u64 = 2 * CHUNK_SIZE as u64;
-
-impl StreamedMember {
-    /// Waits for room for one more chunk, writing finished ones to the file to make it.
-    async fn make_room(&mut self) -> Result<(), Failure> {
-        let bytes = CHUNK_IN_FLIGHT.min(self.spec.budget.bytes());
-        while !self.encoding.is_empty()
-            && self.encoding_bytes + bytes > self.spec.budget.bytes() / 2
-        {
-            self.take_place().await?;
-            self.append_oldest().await?;
-        }
-        self.permit = Some(self.spec.budget.take(bytes).await);
-        Ok(())
-    }
-
-    async fn take_place(&mut self) -> Result<(), Failure> {
-        if self.holding.is_none() {
-            self.holding = Some(Arc::clone(&self.lane).lock_owned().await);
-            self.channel
-                .open(&self.spec, self.spec.compression, None)
-                .await?;
-        }
-        Ok(())
-    }
-
-    async fn append_oldest(&mut self) -> Result<(), Failure> {
-        if let Some((chunk, permit)) = self.oldest().await? {
-            self.channel
-                .send(Command::Chunk(chunk, Some(permit)))
-                .await?;
-        }
-        Ok(())
-    }
-
-    async fn oldest(&mut self) -> Result<Option<(EncodedChunk, Permit)>, Failure> {
-        let Some((task, permit)) = self.encoding.pop_front() else {
-            return Ok(None);
-        };
-        self.encoding_bytes -= permit.bytes();
-        let chunk = task
-            .await
-            .map_err(|error| Failure::new(FailureKind::Internal, "compress a chunk", error))?;
-        Ok(Some((chunk, permit)))
-    }
-
-    /// Sends the gathered bytes to be encoded.
-    fn dispatch(&mut self) {
-        if let Some(permit) = self.permit.take() {
-            let raw = self.gathered.split().freeze();
-            let compression = self.spec.compression;
-            self.encoding_bytes += permit.bytes();
-            let task = tokio::task::spawn_blocking(move || EncodedChunk::new(raw, compression));
-            self.encoding.push_back((task, permit));
-        }
-    }
-}
-
-#[async_trait]
-impl MemberWriter for StreamedMember {
-    async fn write(&mut self, mut bytes: Bytes) -> Result<(), Failure> {
-        while !bytes.is_empty() {
-            if self.permit.is_none() {
-                self.make_room().await?;
-            }
-            let room = CHUNK_SIZE - self.gathered.len();
-            self.gathered
-                .extend_from_slice(&bytes.split_to(bytes.len().min(room)));
-            if self.gathered.len() == CHUNK_SIZE {
-                self.dispatch();
-            }
-        }
-        Ok(())
-    }
-
-    async fn finish(mut self: Box<Self>, rows: Option<u64>) -> Result<PendingReceipt, Failure> {
-        self.dispatch();
-        if self.holding.is_some() {
-            while !self.encoding.is_empty() {
-                self.append_oldest().await?;
-            }
-            let pending = self.channel.close(rows).await?;
-            self.holding = None;
-            return Ok(pending);
-        }
-        let mut chunks = Vec::with_capacity(self.encoding.len());
-        while let Some((chunk, permit)) = self.oldest().await? {
-            chunks.push((chunk, Some(permit)));
-        }
-        let _lane = Arc::clone(&self.lane).lock_owned().await;
-        self.channel.append_whole(&self.spec, chunks, rows).await
-    }
-
-    async fn abandon(mut self: Box<Self>, reason: &str) -> Result<(), Failure> {
-        if self.holding.is_some() {
-            self.channel
-                .send(Command::Abandon(reason.to_owned()))
-                .await?;
-            self.holding = None;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for StreamedMember {
-    fn drop(&mut self) {
-        if let Some(holding) = self.holding.take() {
-            let commands = self.channel.commands.clone();
-            let abandon = Command::Abandon("given up".to_owned());
-            // The place in the file must be kept until the appender has closed the member. When
-            // the runtime is gone, so is the run, and the journal does not speak of the member.
-            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                runtime.spawn(async move {
-                    let _ = commands.send(abandon).await;
-                    drop(holding);
-                });
-            }
-        }
     }
 }
