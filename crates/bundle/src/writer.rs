@@ -154,7 +154,13 @@ fn claim(paths: &OutputPaths, leftover: Leftover) -> Result<File, Failure> {
     let refuse = |why: String, help: &str| {
         Failure::new(FailureKind::Refused, attempted.clone(), why).help(help)
     };
-    let io = |error| Failure::io(FailureKind::Refused, attempted.clone(), error);
+    let io = |error| {
+        let failure = Failure::io(FailureKind::Refused, attempted.clone(), error);
+        match failure.advice() {
+            Some(_) => failure,
+            None => failure.help("choose an --out in a folder that exists and that you may write"),
+        }
+    };
     let exists = || {
         if paths.bundle.try_exists().map_err(io)? {
             return Err(refuse(

@@ -3,7 +3,7 @@
 //! No event may hold a secret. What is kept is bounded; a longer log says how much was cut.
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal as _, Write},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -64,6 +64,7 @@ pub(crate) fn start(verbose: u8) -> LogBuffer {
         .with(
             fmt::layer()
                 .with_writer(io::stderr)
+                .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
                 .with_target(false)
                 .with_filter(shown),
         )

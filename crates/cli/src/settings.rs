@@ -82,9 +82,7 @@ impl Settings {
         let attempted = || format!("read the configuration {}", path.display());
         match std::fs::read_to_string(path) {
             Ok(text) => toml::from_str(&text).map_err(|error| {
-                // The message of the parser quotes the line, which may hold a password.
-                Failure::new(FailureKind::Usage, attempted(), error.message())
-                    .help("`arkstream schema config` prints what the file may hold")
+                Failure::new(FailureKind::Usage, attempted(), explain(&text, &error)).help(HELP)
             }),
             Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => {
                 Ok(Self::default())
@@ -154,6 +152,26 @@ impl Settings {
     }
 }
 
+const HELP: &str = "`arkstream schema config` prints what the file may hold";
+
+/// What is wrong, without a value: it may be a password. The parser's own text quotes the line, and
+/// its message what stands in quotes.
+fn explain(text: &str, error: &toml::de::Error) -> String {
+    let outside: Vec<&str> = error.message().split('"').step_by(2).collect();
+    let message = outside.join("…");
+    let start = error.span().map_or(0, |span| span.start.min(text.len()));
+    let before = text.get(..start).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let content = text.lines().nth(line - 1).unwrap_or_default();
+    let key = content.split('=').next().unwrap_or_default().trim();
+    let is_key = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if content.contains('=') && !key.is_empty() && key.chars().all(is_key) {
+        format!("line {line}, `{key}`: {message}")
+    } else {
+        format!("line {line}: {message}")
+    }
+}
+
 fn or<T>(given: &mut Option<T>, mine: Option<T>) {
     if given.is_none() {
         *given = mine;
@@ -173,4 +191,5 @@ fn invalid(key: &str, why: &str) -> Failure {
         format!("read `{key}` in the configuration"),
         why,
     )
+    .help(HELP)
 }

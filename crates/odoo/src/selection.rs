@@ -142,7 +142,8 @@ impl Patterns {
                     FailureKind::Usage,
                     format!("read {option}"),
                     format!("`{pattern}` is no glob: {}", error.kind()),
-                )),
+                )
+                .help("write names or globs such as `ai.*` or `sam.chat.?`")),
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { matchers, option })

@@ -224,7 +224,7 @@ fn with_advice(failure: Failure, messages: &str) -> Failure {
         )
     } else if messages.contains("permission denied") {
         failure.help("connect as the database's owner or grant the role SELECT on everything in it")
-    } else if messages.contains("lock timeout") {
+    } else if messages.contains("lock timeout") || messages.contains("statement timeout") {
         failure.help(
             "a statement that changes a table is waiting for the end of this backup, or holds a \
              lock; let it finish, then run again",

@@ -146,7 +146,8 @@ impl Session {
         )
         .help(
             "connect to PostgreSQL itself, or to a pool in session mode: snapshots and locks do \
-             not survive a transaction pooler",
+             not survive a transaction pooler; for the graph database alone, --graph-snapshot own \
+             lets pg_dump take its own snapshot",
         ))
     }
 
