@@ -132,7 +132,7 @@ fn what_is_bad_is_said_with_its_remedy_and_the_rest_is_looked_at_too() {
     assert!(good, "{report}");
 
     let text = run(doctor().args(["--odoo-conf", "/no/such/odoo.conf"]))
-        .expect_code(7)
+        .expect_code(2)
         .stdout;
     assert!(
         text.contains("BAD") && text.contains("/no/such/odoo.conf"),
