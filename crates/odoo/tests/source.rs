@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use arkstream_format::{Component, ModelEntry, ModelStatus, ReferenceCheck};
 use arkstream_odoo::inventory::inventory;
 use arkstream_odoo::order::import_order_of;
-use arkstream_odoo::{Odoo, OdooOptions};
-use arkstream_pipeline::{FailureKind, Source, SourceReport};
+use arkstream_odoo::{ModelsSource, Odoo, OdooOptions};
+use arkstream_pipeline::{Failure, FailureKind, Run, Source, SourceReport};
 use arkstream_postgres::SharedSnapshot;
 
 use common::{Backup, Stack, backup, omitted, runs, select, whole};
@@ -342,6 +342,44 @@ async fn a_shared_snapshot_outlives_the_rows_until_the_release() {
     assert!(!odoo.facts().postgres_version.is_empty());
 }
 
+/// The steps from the plan to the stream.
+async fn barrier(models: &mut ModelsSource, run: &Run) -> Result<(), Failure> {
+    models.lock(run).await?;
+    models.snapshot(run).await?;
+    models.confirm(run).await
+}
+
+/// Nothing of the plan changed, yet the bundle would lack rows.
+#[tokio::test]
+async fn a_table_that_appears_after_the_plan_is_not_lost() {
+    let stack = Stack::build();
+    let odoo = Odoo::new(stack.spec(), OdooOptions::default());
+    let (_sink, run) = runs();
+    let mut models = odoo.models();
+    models.plan().await.unwrap();
+    stack
+        .server
+        .psql(
+            common::DATABASE,
+            "CREATE TABLE sam_dream_log_late (CHECK (id > 0)) INHERITS (sam_dream_log); \
+             INSERT INTO sam_dream_log_late (id, name) VALUES (900001, 'late'); SELECT 1",
+        )
+        .unwrap();
+    assert_eq!(
+        barrier(&mut models, &run).await.unwrap_err().kind,
+        FailureKind::Retry
+    );
+    models.release().await;
+    models.plan().await.unwrap();
+    barrier(&mut models, &run).await.unwrap();
+    let report = models.stream(&run).await.unwrap();
+    let late = report
+        .tables
+        .iter()
+        .find(|table| table.table == "public.sam_dream_log_late");
+    assert_eq!(late.map(|table| table.rows), Some(1));
+}
+
 #[tokio::test]
 async fn a_table_that_changed_since_the_plan_asks_for_another_try() {
     let stack = Stack::build();
@@ -356,15 +394,13 @@ async fn a_table_that_changed_since_the_plan_asks_for_another_try() {
             "ALTER TABLE sam_dream_log ADD COLUMN later int; SELECT 1",
         )
         .unwrap();
-    let barrier = async {
-        models.lock(&run).await?;
-        models.snapshot(&run).await
-    };
-    assert_eq!(barrier.await.unwrap_err().kind, FailureKind::Retry);
+    assert_eq!(
+        barrier(&mut models, &run).await.unwrap_err().kind,
+        FailureKind::Retry
+    );
     models.release().await;
     models.plan().await.unwrap();
-    models.lock(&run).await.unwrap();
-    models.snapshot(&run).await.unwrap();
+    barrier(&mut models, &run).await.unwrap();
     models.stream(&run).await.unwrap();
     let list = odoo.model_list();
     assert!(

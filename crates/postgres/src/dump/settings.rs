@@ -115,11 +115,22 @@ mod tests {
     }
 
     #[test]
+    fn the_value_of_a_custom_setting_may_be_a_secret_and_is_not_recorded() {
+        let line = statement("g", Some("App"), "app.jwt_secret=s3cret").unwrap();
+        assert!(
+            line.starts_with("-- ") && line.contains("app.jwt_secret"),
+            "{line}"
+        );
+        assert!(!line.contains("s3cret"), "{line}");
+    }
+
+    #[test]
     fn other_values_are_one_literal() {
         assert_eq!(
-            statement("g", Some("App"), "my.setting=it's, so"),
+            statement("g", Some("App"), "application_name=it's, so"),
             Some(
-                r#"ALTER ROLE "App" IN DATABASE "g" SET "my"."setting" TO 'it''s, so';"#.to_owned()
+                r#"ALTER ROLE "App" IN DATABASE "g" SET "application_name" TO 'it''s, so';"#
+                    .to_owned()
             )
         );
         assert_eq!(

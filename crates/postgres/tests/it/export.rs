@@ -96,8 +96,6 @@ async fn parts_of_several_workers_together_are_what_copy_gives() {
 
     let events = setting.events.0.lock().unwrap().clone();
     let component = Component::Models;
-    assert_eq!(events.first(), Some(&Event::Started { component }));
-    assert_eq!(events.last(), Some(&Event::Finished { component }));
     let told = events
         .iter()
         .filter(|event| matches!(event, Event::Member { .. }))
