@@ -85,6 +85,32 @@ async fn inheritance_children_are_read_with_only() {
 }
 
 #[tokio::test]
+async fn heirs_of_support_and_relation_tables_lose_no_row() {
+    let stack = Stack::build();
+    stack.ask(
+        "1; CREATE TABLE mail_message_2023 () INHERITS (mail_message); \
+         INSERT INTO mail_message_2023 SELECT * FROM ONLY mail_message \
+         WHERE model = 'ai.conversation' LIMIT 2; SELECT 1",
+    );
+    let plan = plan(&stack).await;
+    assert_eq!(plan.task("mail_message_2023").role, TableRole::Support);
+    assert_eq!(stack.count(&plan.rows("mail_message_2023")), 2);
+}
+
+#[tokio::test]
+async fn a_sequence_that_a_default_counts_with_travels_whoever_owns_it() {
+    let stack = Stack::build();
+    stack.ask(
+        "1; CREATE SEQUENCE by_hand; \
+         ALTER TABLE ai_branch ADD COLUMN number int DEFAULT nextval('by_hand'); SELECT 1",
+    );
+    let plan = plan(&stack).await;
+    let states = plan.task("sequences").virtual_query.clone().unwrap();
+    let found = format!("FROM ({}) s WHERE name = 'by_hand'", states.sql);
+    assert_eq!(stack.count(&found), 1);
+}
+
+#[tokio::test]
 async fn heirs_of_a_chosen_model_travel_too() {
     let stack = Stack::shared();
     let plan = stack

@@ -22,6 +22,7 @@ pub(super) struct Builder<'a> {
     queries: Vec<TableTask>,
     by_name: BTreeMap<String, u32>,
     notes: Vec<String>,
+    omissions: Vec<(String, String)>,
 }
 
 impl<'a> Builder<'a> {
@@ -40,6 +41,7 @@ impl<'a> Builder<'a> {
             queries: Vec::new(),
             by_name,
             notes: registry.notes.clone(),
+            omissions: Vec::new(),
         }
     }
 
@@ -99,7 +101,10 @@ impl<'a> Builder<'a> {
             .definitions
             .define(table, conditions, columns.is_some());
         self.defined.insert(table.table.oid, rows);
-        self.add_support(table, Some(filter), columns);
+        self.add_support(table, Some(filter), columns.clone());
+        for child in self.heirs(table) {
+            self.add_rows(child, conditions, columns.clone());
+        }
     }
 
     /// Adds a table that is no model's.
@@ -193,10 +198,9 @@ impl<'a> Builder<'a> {
                 }
                 'r' | 'p' => self.add_support(table, None, None),
                 'f' => {
-                    let name = table.table.qualified();
-                    self.note(format!(
-                        "{name} is a foreign table; its rows live on another server"
-                    ));
+                    let why = "it is a foreign table; its rows live on another server";
+                    self.omissions
+                        .push((table.table.qualified(), why.to_owned()));
                 }
                 _ => {}
             }
@@ -231,6 +235,7 @@ impl<'a> Builder<'a> {
             model_tables,
             attachments,
             notes: self.notes,
+            omissions: self.omissions,
         }
     }
 
@@ -274,6 +279,19 @@ impl<'a> Builder<'a> {
         let mut task = TableTask::of_table(table.clone(), TableRole::Relation, dir);
         task.annotations = self.registry.annotations(table);
         self.planned.entry(table.table.oid).or_insert(task);
+        for child in self.heirs(table) {
+            self.add_relation(child);
+        }
+    }
+
+    /// Tables that inherit from a table directly and are not planned yet. Partitions come with
+    /// their parent.
+    fn heirs(&self, table: &CatalogTable) -> Vec<&'a CatalogTable> {
+        let children = table.children.iter().filter(|_| table.kind != 'p');
+        children
+            .filter_map(|oid| self.catalog.by_oid(*oid))
+            .filter(|child| self.planned(child.table.oid).is_none())
+            .collect()
     }
 
     /// Tables that inherit from a table, at any depth. Partitions come with their parent.

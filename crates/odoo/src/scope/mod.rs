@@ -50,6 +50,8 @@ pub struct Scope {
     pub attachments: Option<Rows>,
     /// Lines for people.
     pub notes: Vec<String>,
+    /// What belongs to the choice and cannot travel, with the reason.
+    pub omissions: Vec<(String, String)>,
 }
 
 /// Rows of a table.

@@ -1,7 +1,7 @@
 //! The states of sequences, as rows of a query of their own.
 //!
 //! A sequence is no part of a table: only its `last_value` and `is_called` say where numbering
-//! goes on. Three kinds travel: those that columns of exported tables own; those that no table
+//! goes on. Three kinds travel: those that columns of exported tables own or count with; those that no table
 //! owns and Odoo names after a row of `ir_sequence` (`ir_sequence_NNN`, with date ranges
 //! `ir_sequence_NNN_MMM`), with the ids they are named after; and the signalling sequences of
 //! Odoo's caches, marked `restore = false`, for information. A sequence counts on outside of
@@ -29,7 +29,7 @@ FROM pg_catalog.pg_sequence s
 JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN LATERAL (
-  SELECT d.refobjid AS oid, format('%s.%s.%s', tn.nspname, tc.relname, a.attname) AS owner
+  SELECT d.refobjid AS oid, format('%I.%I.%I', tn.nspname, tc.relname, a.attname) AS owner
   FROM pg_catalog.pg_depend d
   JOIN pg_catalog.pg_class tc ON tc.oid = d.refobjid
   JOIN pg_catalog.pg_namespace tn ON tn.oid = tc.relnamespace
@@ -44,6 +44,14 @@ CROSS JOIN LATERAL (SELECT query_to_xml(
   format('SELECT last_value, is_called FROM %I.%I', n.nspname, c.relname), false, true, '')::text AS state) x
 WHERE c.relpersistence <> 't' AND (WHICH)
 ORDER BY 1, 2";
+
+/// Sequences that a default of an exported table counts with, whoever owns them: an inheriting
+/// table counts with its parent's.
+const DEFAULTS: &str = "EXISTS (SELECT FROM pg_catalog.pg_depend d \
+    JOIN pg_catalog.pg_attrdef f ON f.oid = d.objid \
+    WHERE d.classid = 'pg_catalog.pg_attrdef'::regclass \
+      AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = c.oid \
+      AND f.adrelid = ANY(ARRAY[OWNERS]::oid[]))";
 
 /// Adds the query.
 pub(super) fn add(builder: &mut Builder<'_>) {
@@ -66,6 +74,7 @@ fn which(builder: &Builder<'_>) -> String {
         .collect();
     let mut conditions = vec![
         format!("o.oid = ANY(ARRAY[{}]::oid[])", owners.join(",")),
+        DEFAULTS.replace("OWNERS", &owners.join(",")),
         "c.relname = 'base_registry_signaling'".to_owned(),
         "starts_with(c.relname, 'base_cache_signaling')".to_owned(),
     ];

@@ -125,6 +125,9 @@ impl Source for ModelsSource {
         let tables = holder
             .export(run, tasks, options.generation, &options.export)
             .await?;
+        for (what, why) in &planned.scope.omissions {
+            run.omit(Component::Models, what, why);
+        }
         let (references, notes) = references::count(
             holder.coordinator(),
             run,

@@ -236,7 +236,10 @@ impl DumpSource {
             }
         };
         if let Err(failure) = outcome {
-            writer.abandon(failure.why()).await?;
+            // The failure that led here is the one to tell.
+            if let Err(second) = writer.abandon(failure.why()).await {
+                tracing::warn!("{second}");
+            }
             return Err(failure);
         }
         let receipt = writer.finish(None).await?;

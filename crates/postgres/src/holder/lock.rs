@@ -198,5 +198,9 @@ fn explain(error: &Error, limit: Duration, blockers: Option<String>) -> Failure 
             "a table was dropped or renamed",
         );
     }
+    if error.code() == Some(&tokio_postgres::error::SqlState::T_R_DEADLOCK_DETECTED) {
+        let why = "somebody who changes tables waited for the backup, and the backup for them";
+        return Failure::new(FailureKind::Retry, attempted, why);
+    }
     failure_of(attempted, error)
 }
