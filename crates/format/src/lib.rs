@@ -17,6 +17,7 @@ pub mod journal;
 mod manifest;
 mod metadata;
 mod model_list;
+mod restore;
 pub mod schemas;
 
 pub use component::{Component, UnknownComponent};
@@ -29,6 +30,7 @@ pub use manifest::{
 };
 pub use metadata::{DatabaseInfo, ExportStatus, Metadata};
 pub use model_list::{ModelEntry, ModelStatus};
+pub use restore::{RestorePhase, RestoreRecord, TargetPlace, TargetRecord};
 
 /// Version of the bundle format, `major.minor.patch`.
 ///

@@ -18,6 +18,7 @@ mod reader;
 mod run;
 mod sink;
 mod source;
+mod target;
 
 pub use budget::{Budget, Permit};
 pub use cancel::Cancel;
@@ -27,3 +28,6 @@ pub use reader::{BundleReader, ContentCheck, Finding, Place, Severity};
 pub use run::Run;
 pub use sink::{BundleSink, MemberSpec, MemberWriter, PendingReceipt, Published, Receipt, Sink};
 pub use source::{PlannedItem, Source, SourcePlan, SourceReport};
+pub use target::{
+    Checked, Proof, Reach, ReferencePlan, Restoring, Standing, TablePlan, Target, TargetPlan,
+};

@@ -1,0 +1,247 @@
+//! The port of everything that is restored.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use arkstream_format::{Component, TargetPlace};
+
+use crate::{Budget, BundleReader, Cancel, Event, Failure, FailureKind, Observer};
+
+/// The surroundings of a restore. Cheap to clone.
+#[derive(Clone)]
+pub struct Restoring {
+    /// The bundle; every byte it gives out has been checked.
+    pub bundle: Arc<dyn BundleReader>,
+    /// The restore's name: 16 digits and letters `[0-9a-z]`.
+    pub id: String,
+    /// Who watches.
+    pub observer: Arc<dyn Observer>,
+    /// Raised when the user interrupts.
+    pub cancel: Cancel,
+    /// Bytes that may be in flight, over all workers.
+    pub budget: Budget,
+    /// Connections and workers that load at once.
+    pub jobs: usize,
+}
+
+impl Restoring {
+    /// Tells the observer.
+    pub fn tell(&self, event: Event) {
+        self.observer.event(&event);
+    }
+}
+
+/// A system to restore into.
+///
+/// The restorer calls the steps of all targets in this order, so that either all of them are
+/// switched or none:
+///
+/// 1. [`check`](Target::check) — everything that would make the restore fail; nothing is touched.
+/// 2. [`stage`](Target::stage), [`verify`](Target::verify) — loads beside the live data.
+/// 3. [`prepare`](Target::prepare) — does all of the switch that a rollback or a crash still takes
+///    back by itself (a transaction that is executed and not committed).
+/// 4. [`commit`](Target::commit) — makes it live.
+/// 5. [`prove`](Target::prove) — holds the live data against the bundle.
+///
+/// A dry run calls [`check`](Target::check) and [`rehearse`](Target::rehearse).
+///
+/// [`standing`](Target::standing), [`revert`](Target::revert), [`discard`](Target::discard) and
+/// [`forget`](Target::forget) also work on a target that another process left behind, made from
+/// its [`place`](Target::place) alone, and are safe to call any number of times.
+#[async_trait]
+pub trait Target: Send {
+    /// The component it takes.
+    fn component(&self) -> Component;
+
+    /// Where it is. Fixed from the moment the target is made.
+    fn place(&self) -> TargetPlace;
+
+    /// Looks for everything that would make the restore fail, and changes nothing. Problems are
+    /// collected, not thrown: the user sees all of them at once.
+    async fn check(&mut self, restoring: &Restoring) -> Checked;
+
+    /// Works out what a restore would do and leaves nothing behind.
+    async fn rehearse(&mut self, restoring: &Restoring) -> Result<TargetPlan, Failure>;
+
+    /// Loads beside the live data.
+    async fn stage(&mut self, restoring: &Restoring) -> Result<(), Failure>;
+
+    /// Proves that what was loaded is whole.
+    async fn verify(&mut self, restoring: &Restoring) -> Result<(), Failure>;
+
+    /// Does all of the switch that is still taken back by itself, and tells what it does.
+    async fn prepare(&mut self, restoring: &Restoring) -> Result<TargetPlan, Failure>;
+
+    /// Makes the switch live. Afterwards [`standing`](Target::standing) is [`Standing::New`].
+    async fn commit(&mut self, restoring: &Restoring) -> Result<(), Failure>;
+
+    /// Compares what is live with the bundle.
+    async fn prove(&mut self, restoring: &Restoring) -> Result<Vec<Proof>, Failure>;
+
+    /// What is live now, by looking at it.
+    async fn standing(&mut self) -> Result<Standing, Failure>;
+
+    /// What an undo would overwrite: lines for people about what changed since the restore.
+    /// Empty when nothing did.
+    async fn changed_since(&mut self) -> Result<Vec<String>, Failure>;
+
+    /// Makes what was live before live again, whatever has happened of the switch.
+    async fn revert(&mut self) -> Result<(), Failure>;
+
+    /// Removes what was staged. The live data and the former state are left alone.
+    async fn discard(&mut self) -> Result<(), Failure>;
+
+    /// Removes the former state: no undo is possible afterwards.
+    async fn forget(&mut self) -> Result<(), Failure>;
+}
+
+/// What is live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// What was there before the restore.
+    Old,
+    /// What the restore brought.
+    New,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default)]
+pub struct Checked {
+    /// What makes the restore impossible.
+    pub problems: Vec<Failure>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+impl Checked {
+    /// Adds a problem.
+    pub fn problem(&mut self, failure: Failure) {
+        self.problems.push(failure);
+    }
+
+    /// Adds a problem of versions or shapes that do not go together.
+    pub fn incompatible(
+        &mut self,
+        attempted: impl Into<String>,
+        why: impl std::fmt::Display,
+        help: impl Into<String>,
+    ) {
+        self.problem(Failure::new(FailureKind::Incompatible, attempted, why).help(help));
+    }
+
+    /// Adds a warning.
+    pub fn warn(&mut self, warning: impl Into<String>) {
+        self.warnings.push(warning.into());
+    }
+
+    /// Takes over what another check found.
+    pub fn extend(&mut self, other: Self) {
+        self.problems.extend(other.problems);
+        self.warnings.extend(other.warnings);
+    }
+}
+
+/// What a restore does, or would do, to one target. Plain data.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TargetPlan {
+    /// Tables with their counts, in the order in which they are filled.
+    pub tables: Vec<TablePlan>,
+    /// References that lead out of the bundle.
+    pub references: Vec<ReferencePlan>,
+    /// Rows of tables outside the scope that deletions reach.
+    pub reach: Vec<Reach>,
+    /// Files that are added or replaced.
+    pub files_added: u64,
+    /// Files that are there already.
+    pub files_present: u64,
+    /// Bytes of the files that are added.
+    pub file_bytes: u64,
+    /// How the switch is done and what it takes.
+    pub switch: Vec<String>,
+    /// Lines for people.
+    pub notes: Vec<String>,
+}
+
+/// What happens to the rows of one table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TablePlan {
+    /// Schema-qualified name.
+    pub table: String,
+    /// The model, where the table has one.
+    pub model: Option<String>,
+    /// Rows that are new.
+    pub inserted: u64,
+    /// Rows that change.
+    pub updated: u64,
+    /// Rows that go.
+    pub deleted: u64,
+    /// Rows of the bundle that are there already, or that are kept as they are.
+    pub unchanged: u64,
+    /// Rows that get another id than in the bundle.
+    pub renumbered: u64,
+    /// Columns of the bundle that the target does not have.
+    pub columns_dropped: Vec<String>,
+    /// Columns of the target that the bundle does not have.
+    pub columns_missing: Vec<String>,
+}
+
+/// References of one column to one table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReferencePlan {
+    /// `table.column`.
+    pub from: String,
+    /// What is referred to.
+    pub to: String,
+    /// References that found their row under another id.
+    pub mapped: u64,
+    /// References whose row was not found; they become NULL.
+    pub unmapped: u64,
+    /// A few of the rows that were not found, for people.
+    pub examples: Vec<String>,
+}
+
+/// Rows of a table outside the scope that a deletion reaches.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Schema-qualified name of the table.
+    pub table: String,
+    /// The foreign key.
+    pub key: String,
+    /// `cascade`, `set null`, `set default`, `restrict` or `no action`.
+    pub rule: String,
+    /// How many rows.
+    pub rows: u64,
+}
+
+/// One comparison of the live data with the bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// What was compared.
+    pub what: String,
+    /// What the bundle says.
+    pub expected: String,
+    /// What is live.
+    pub found: String,
+}
+
+impl Proof {
+    /// A comparison.
+    pub fn new(
+        what: impl Into<String>,
+        expected: impl std::fmt::Display,
+        found: impl std::fmt::Display,
+    ) -> Self {
+        Self {
+            what: what.into(),
+            expected: expected.to_string(),
+            found: found.to_string(),
+        }
+    }
+
+    /// Whether both are equal.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.expected == self.found
+    }
+}
