@@ -19,7 +19,8 @@ use arrow_schema::{DataType, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
 };
 use parquet::errors::Result as ParquetResult;
 use parquet::file::metadata::RowGroupMetaData;
@@ -121,13 +122,13 @@ where
 }
 
 /// A file whose footer was read.
-struct OpenFile<R> {
+pub(crate) struct OpenFile<R> {
     reader: Shared<R>,
     metadata: ArrowReaderMetadata,
 }
 
 impl<R: ChunkReader + 'static> OpenFile<R> {
-    fn new(reader: R) -> Result<Self, CheckError> {
+    pub(crate) fn new(reader: R) -> Result<Self, CheckError> {
         let reader = Shared(Arc::new(reader));
         let metadata = guarded(|| ArrowReaderMetadata::load(&reader, ArrowReaderOptions::new()))?
             .map_err(CheckError::Footer)?;
@@ -143,14 +144,7 @@ impl<R: ChunkReader + 'static> OpenFile<R> {
         let mut total = 0;
         for (row_group, described) in self.metadata.metadata().row_groups().iter().enumerate() {
             let broken = |reason: String| CheckError::RowGroup { row_group, reason };
-            let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(
-                Shared(self.reader.0.clone()),
-                self.metadata.clone(),
-            )
-            .with_row_groups(vec![row_group])
-            .with_projection(mask.clone());
-            let mut batches = guarded(|| builder.with_batch_size(batch_rows(described)).build())?
-                .map_err(|error| broken(error.to_string()))?;
+            let mut batches = self.open_group(row_group, mask.clone())?;
             let mut rows = 0;
             while let Some(batch) = guarded(|| batches.next())? {
                 let batch = batch.map_err(|error| broken(error.to_string()))?;
@@ -166,19 +160,60 @@ impl<R: ChunkReader + 'static> OpenFile<R> {
             }
             total += rows;
         }
-        let expected = self.metadata.metadata().file_metadata().num_rows();
-        if u64::try_from(expected) != Ok(total) {
-            return Err(CheckError::TotalRows {
-                expected,
-                found: total,
-            });
-        }
+        self.expect_rows(total)?;
         Ok(total)
+    }
+
+    /// The Arrow schema, with the metadata of its fields.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        self.metadata.schema().clone()
+    }
+
+    pub(crate) fn row_groups(&self) -> usize {
+        self.metadata.metadata().num_row_groups()
+    }
+
+    /// Opens all columns of a row group.
+    pub(crate) fn row_group(&self, number: usize) -> Result<ParquetRecordBatchReader, CheckError> {
+        self.open_group(number, ProjectionMask::all())
+    }
+
+    fn open_group(
+        &self,
+        row_group: usize,
+        mask: ProjectionMask,
+    ) -> Result<ParquetRecordBatchReader, CheckError> {
+        let rows = self
+            .metadata
+            .metadata()
+            .row_groups()
+            .get(row_group)
+            .map_or(1, batch_rows);
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(
+            Shared(self.reader.0.clone()),
+            self.metadata.clone(),
+        )
+        .with_row_groups(vec![row_group])
+        .with_projection(mask);
+        guarded(|| builder.with_batch_size(rows).build())?.map_err(|error| CheckError::RowGroup {
+            row_group,
+            reason: error.to_string(),
+        })
+    }
+
+    /// Holds the rows that were read against the footer.
+    pub(crate) fn expect_rows(&self, found: u64) -> Result<(), CheckError> {
+        let expected = self.metadata.metadata().file_metadata().num_rows();
+        if u64::try_from(expected) == Ok(found) {
+            Ok(())
+        } else {
+            Err(CheckError::TotalRows { expected, found })
+        }
     }
 }
 
 /// Turns a panic of the reader into an error; what it panicked in is not used again.
-fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, CheckError> {
+pub(crate) fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, CheckError> {
     catch_unwind(AssertUnwindSafe(read)).map_err(|panic| {
         let text = match panic.downcast::<String>() {
             Ok(text) => *text,
@@ -199,7 +234,7 @@ fn batch_rows(row_group: &RowGroupMetaData) -> usize {
 }
 
 /// Lets one reader serve every row group.
-struct Shared<R>(Arc<R>);
+pub(crate) struct Shared<R>(Arc<R>);
 
 impl<R: ChunkReader> Length for Shared<R> {
     fn len(&self) -> u64 {

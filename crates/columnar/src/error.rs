@@ -241,3 +241,35 @@ pub enum CheckError {
         found: String,
     },
 }
+
+/// Why the rows of a part could not be brought into a staging table.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// The type that a column's metadata names is none that is staged as such.
+    #[error("staging column {column:?}: {pg_type:?} is no type that this version can stage")]
+    Type {
+        /// The column's name.
+        column: String,
+        /// The type in its metadata.
+        pg_type: String,
+    },
+    /// A column has another Arrow type than its PostgreSQL type demands.
+    #[error("staging column {column:?}: its Arrow type does not go with {pg_type}")]
+    Arrow {
+        /// The column's name.
+        column: String,
+        /// The type in its metadata.
+        pg_type: String,
+    },
+    /// A value is none of its type, or longer than a field may be.
+    #[error("staging column {column:?}: a value is no {pg_type}")]
+    Value {
+        /// The column's name.
+        column: String,
+        /// The type in its metadata.
+        pg_type: String,
+    },
+    /// The batch has other columns than the table's first part.
+    #[error("staging rows: the part's columns are not those of the table's first part")]
+    Columns,
+}

@@ -10,6 +10,10 @@
 //!    `extra_float_digits = 3`, `bytea_output = hex` and `client_encoding = UTF8`.
 //! 3. [`PartEncoder`] turns the batches into one Parquet file in memory.
 //!
+//! And back: [`read_part`] gives the batches of such a file, [`CopyEncoder`] turns them into COPY
+//! BINARY for a staging table, and says which columns that table needs and how the live values
+//! are made of them.
+//!
 //! [`check_parquet`] proves that such a file decodes, [`int_columns`] looks up its keys.
 //!
 //! No value is lost. What an Arrow type carries, travels typed; what it cannot carry, stands as
@@ -35,18 +39,25 @@
 mod check;
 mod column;
 mod copy;
+mod copy_encoder;
 mod datetime;
 mod decoder;
 mod encoder;
 mod error;
 pub mod layout;
 mod numeric;
+mod part;
 mod pgtype;
 mod scalar;
 mod select;
+mod stage;
+mod wire;
 
 pub use check::{ParquetCheck, check_parquet, int_columns};
+pub use copy_encoder::CopyEncoder;
 pub use decoder::CopyDecoder;
 pub use encoder::{EncodeOptions, PartEncoder};
-pub use error::{CheckError, DecodeError, EncodeError, ValueProblem};
+pub use error::{CheckError, DecodeError, EncodeError, StageError, ValueProblem};
 pub use layout::{ColumnLayout, Encoding, PgColumn, TableLayout};
+pub use part::{PartBatches, read_part};
+pub use stage::StageColumn;

@@ -22,5 +22,6 @@ pub mod registry;
 pub mod scope;
 pub mod selection;
 mod source;
+pub mod target;
 
 pub use source::{FilestoreOptions, FilestoreSource, ModelsSource, Odoo, OdooFacts, OdooOptions};

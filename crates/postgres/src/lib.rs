@@ -16,6 +16,7 @@
 
 mod catalog;
 mod connect;
+pub mod cutover;
 mod dump;
 mod export;
 mod failure;
@@ -23,16 +24,19 @@ mod holder;
 mod server;
 mod session;
 mod sql;
+mod staging;
 mod task;
 mod tools;
 
 pub use catalog::{Catalog, CatalogColumn, CatalogTable, TableRef, read_catalog};
 pub use connect::{ConnectSpec, SslMode};
+pub use cutover::{ApplyOptions, Key, Strategy, TableDiff};
 pub use dump::{DumpOptions, DumpSnapshot, DumpSource, SharedSnapshot};
 pub use failure::failure_of;
 pub use holder::SnapshotHolder;
 pub use server::server_info;
 pub use session::Session;
 pub use sql::{quote_ident, quote_literal};
+pub use staging::{Staged, Staging};
 pub use task::{Annotations, ExportOptions, TableTask, VirtualQuery};
 pub use tools::{Tool, all_pg_dumps, find_pg_dump};

@@ -29,6 +29,7 @@ use arkstream_postgres::{
 
 pub use filestore::{FilestoreOptions, FilestoreSource};
 pub use models::ModelsSource;
+pub(crate) use references::model_column;
 
 use crate::registry::{Registry, read_registry};
 use crate::scope::{Scope, plan_scope};

@@ -127,7 +127,11 @@ fn pointers(registry: &Registry, scope: &Scope, notes: &mut Vec<String>) -> Vec<
 
 /// The column with the model of a `many2one_reference`: Odoo's fields do not keep its name in the
 /// database, but they follow a habit.
-fn model_column<'t>(model: &'t Model, field: &Field, table: &CatalogTable) -> Option<&'t str> {
+pub(crate) fn model_column<'t>(
+    model: &'t Model,
+    field: &Field,
+    table: &CatalogTable,
+) -> Option<&'t str> {
     let stem = field.name.strip_suffix("_id").unwrap_or(&field.name);
     let names = [
         format!("{stem}_model"),

@@ -129,6 +129,7 @@ async fn read_classes(
              WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') \
                AND n.nspname NOT IN ('pg_catalog', 'information_schema') \
                AND n.nspname !~ '^pg_(toast|temp_|toast_temp_)' \
+               AND n.nspname !~ '^arkstream_(undo_)?[0-9a-z]{16}$' \
                AND ($1::pg_catalog.oid[] IS NULL OR c.oid = ANY ($1))",
             &[&oids],
         )
@@ -177,7 +178,8 @@ async fn read_columns(
                 pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypmod, \
                 t.typtype::pg_catalog.text, \
                 CASE WHEN t.typcategory = 'A' AND t.typelem <> 0 THEN t.typelem END, \
-                e.typtype::pg_catalog.text, a.attnotnull, {generated} \
+                e.typtype::pg_catalog.text, a.attnotnull, {generated}, \
+                a.atthasdef OR a.attidentity <> '' \
          FROM pg_catalog.pg_attribute a \
          JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
          LEFT JOIN pg_catalog.pg_type e ON t.typcategory = 'A' AND e.oid = t.typelem \
@@ -201,6 +203,7 @@ async fn read_columns(
                     relation: None,
                 },
                 generated: row.get(10),
+                has_default: row.get(11),
             });
         }
     }

@@ -168,6 +168,33 @@ impl ConnectSpec {
         format!("{}/{} as {}", hosts.join(","), self.dbname, self.user)
     }
 
+    /// A key=value string that [`ConnectSpec::parse`] reads back to the same, but for the password.
+    #[must_use]
+    pub fn without_password(&self) -> String {
+        let quoted =
+            |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
+        let hidden = ["PGPASSWORD", "PGPASSFILE"];
+        self.child_env()
+            .iter()
+            .filter(|(name, _)| !hidden.contains(&name.as_str()))
+            .map(|(name, value)| {
+                let key = match name.as_str() {
+                    "PGDATABASE" => "dbname".to_owned(),
+                    "PGAPPNAME" => "application_name".to_owned(),
+                    "PGCONNECT_TIMEOUT" => "connect_timeout".to_owned(),
+                    other => other.trim_start_matches("PG").to_lowercase(),
+                };
+                format!("{key}={}", quoted(value))
+            })
+            .chain(
+                self.passfile
+                    .as_ref()
+                    .map(|path| format!("passfile={}", quoted(&path.display().to_string()))),
+            )
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
     /// The environment in which `pg_dump` or `psql` reaches the same database the same way, so
     /// that nothing secret stands in their arguments.
     ///

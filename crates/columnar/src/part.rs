@@ -1,0 +1,84 @@
+//! Reading a part back, batch by batch.
+//!
+//! Peak memory: the footer, one page per column and one batch, as in the checks.
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
+
+use crate::check::{OpenFile, guarded};
+use crate::error::CheckError;
+
+/// The batches of a part in memory.
+pub struct PartBatches {
+    file: OpenFile<Bytes>,
+    next_group: usize,
+    current: Option<(usize, ParquetRecordBatchReader)>,
+    rows: u64,
+    done: bool,
+}
+
+/// Opens a part. Nothing but its footer is decoded yet.
+///
+/// # Errors
+/// When the footer is damaged.
+pub fn read_part(bytes: Bytes) -> Result<PartBatches, CheckError> {
+    Ok(PartBatches {
+        file: OpenFile::new(bytes)?,
+        next_group: 0,
+        current: None,
+        rows: 0,
+        done: false,
+    })
+}
+
+impl PartBatches {
+    /// The Arrow schema, with the metadata of its fields.
+    #[must_use]
+    pub fn schema(&self) -> SchemaRef {
+        self.file.schema()
+    }
+
+    fn step(&mut self) -> Result<Option<RecordBatch>, CheckError> {
+        loop {
+            if self.current.is_none() {
+                if self.next_group == self.file.row_groups() {
+                    self.file.expect_rows(self.rows)?;
+                    return Ok(None);
+                }
+                self.current = Some((self.next_group, self.file.row_group(self.next_group)?));
+                self.next_group += 1;
+            }
+            let Some((row_group, reader)) = &mut self.current else {
+                continue;
+            };
+            let row_group = *row_group;
+            match guarded(|| reader.next())? {
+                Some(Ok(batch)) => {
+                    self.rows += batch.num_rows() as u64;
+                    return Ok(Some(batch));
+                }
+                Some(Err(error)) => {
+                    let reason = error.to_string();
+                    return Err(CheckError::RowGroup { row_group, reason });
+                }
+                None => self.current = None,
+            }
+        }
+    }
+}
+
+impl Iterator for PartBatches {
+    type Item = Result<RecordBatch, CheckError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let step = self.step().transpose();
+        // What failed once is not trusted again.
+        self.done = !matches!(step, Some(Ok(_)));
+        step
+    }
+}

@@ -1,0 +1,3 @@
+//! Odoo as a target: rows and files.
+
+pub mod models;

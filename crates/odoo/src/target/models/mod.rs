@@ -1,0 +1,531 @@
+//! `ModelsTarget`: the rows of an Odoo database.
+//!
+//! ```text
+//! check     versions, modules, tables, columns, privileges           nothing is touched
+//! stage     schema arkstream_<id>: s<n> loaded by COPY BINARY          each part commits with its checkpoint
+//! prepare   one transaction: locks → maps m<n> → differences d<n> → undo tables → rows → sequences
+//! commit    COMMIT; then Odoo's signalling sequences are advanced
+//! prove     live rows against the staged ones, in the target's ids
+//! ```
+//!
+//! A dry run does the same inside a transaction that is rolled back, without locks, without the
+//! rows and without sequences: so its counts are those of the real run.
+//!
+//! * Tables that the bundle has whole become the bundle's (`replace`) or are added to (`merge`).
+//! * Tables shared with the rest of Odoo are touched only where a row belongs to a restored model,
+//!   in either mode (`shared.rs`).
+//! * References to rows outside the bundle are found again by what identifies them
+//!   (`identity.rs`); what is not found is refused or emptied, and counted (`unmapped.rs`).
+//!
+//! Everything is computed by the server, set by set; no row comes to this process after it was
+//! staged. Peak memory here: the catalog, and what [`Staging`] documents.
+
+mod check;
+mod diffs;
+mod identity;
+mod maps;
+mod neutralize;
+mod numbering;
+mod prove;
+mod references;
+mod shared;
+mod stage;
+mod tables;
+mod unmapped;
+mod views;
+
+use std::time::Duration;
+
+use arkstream_format::{Component, TargetPlace};
+use arkstream_pipeline::{
+    Checked, Event, Failure, FailureKind, Proof, Restoring, Standing, Target, TargetPlan,
+};
+use arkstream_postgres::{
+    ApplyOptions, ConnectSpec, Session, Staging, TableDiff, TableRef, cutover, failure_of,
+    quote_ident,
+};
+use async_trait::async_trait;
+use tokio_postgres::Client;
+
+use check::Facts;
+use maps::Mapping;
+use stage::Loaded;
+use tables::Tables;
+use views::Resolving;
+
+/// What becomes of rows that the target has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// The restored models' rows become exactly the bundle's.
+    Replace,
+    /// The bundle's rows are added; rows that both have follow [`OnConflict`].
+    Merge,
+}
+
+/// Which side wins where both have a row, in [`Mode::Merge`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnConflict {
+    /// The target's row stays.
+    #[default]
+    Keep,
+    /// The bundle's row is taken.
+    Overwrite,
+    /// The one that was written last; where nobody knows, the target's.
+    Newest,
+}
+
+/// What becomes of references to rows that are not found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MissingReference {
+    /// The restore is refused, with a list.
+    #[default]
+    Fail,
+    /// They are emptied, and counted.
+    Null,
+}
+
+/// How rows are restored.
+#[derive(Clone, Debug)]
+pub struct ModelsTargetOptions {
+    /// `None`: `replace` into empty tables, otherwise the check asks for a word.
+    pub mode: Option<Mode>,
+    /// Which side wins in `merge`.
+    pub on_conflict: OnConflict,
+    /// What becomes of references to rows that are not found.
+    pub missing_reference: MissingReference,
+    /// Names and globs; empty restores all models of the bundle.
+    pub models: Vec<String>,
+    /// Whether deletions may reach tables outside the scope.
+    pub cascade: bool,
+    /// Whether another major version of Odoo, and missing columns, are let through.
+    pub allow_version_mismatch: bool,
+    /// Whether the target becomes a copy that does not act.
+    pub neutralize: bool,
+    /// How long table locks are waited for.
+    pub lock_timeout: Duration,
+}
+
+impl Default for ModelsTargetOptions {
+    fn default() -> Self {
+        Self {
+            mode: None,
+            on_conflict: OnConflict::default(),
+            missing_reference: MissingReference::default(),
+            models: Vec::new(),
+            cascade: false,
+            allow_version_mismatch: false,
+            neutralize: false,
+            lock_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The rows of an Odoo database.
+pub struct ModelsTarget {
+    spec: ConnectSpec,
+    options: ModelsTargetOptions,
+    staging: Staging,
+    staging_schema: String,
+    undo_schema: String,
+    facts: Option<Facts>,
+    loaded: Option<Loaded>,
+    /// The session whose transaction holds the prepared switch.
+    prepared: Option<Session>,
+}
+
+/// What one pass over the differences gives.
+struct Differences {
+    diffs: Vec<TableDiff>,
+    plan: TargetPlan,
+}
+
+impl ModelsTarget {
+    /// The Odoo database behind `spec`, for the restore of that id.
+    #[must_use]
+    pub fn new(spec: ConnectSpec, restore_id: &str, options: ModelsTargetOptions) -> Self {
+        Self::in_schemas(
+            spec,
+            format!("arkstream_{restore_id}"),
+            format!("arkstream_undo_{restore_id}"),
+            options,
+        )
+    }
+
+    /// A target that another process left behind. `spec` brings the credentials.
+    ///
+    /// # Errors
+    /// When the place is not one of rows.
+    pub fn reopen(
+        place: &TargetPlace,
+        spec: ConnectSpec,
+        options: ModelsTargetOptions,
+    ) -> Result<Self, Failure> {
+        match place {
+            TargetPlace::Models {
+                staging_schema,
+                undo_schema,
+                ..
+            } => Ok(Self::in_schemas(
+                spec,
+                staging_schema.clone(),
+                undo_schema.clone(),
+                options,
+            )),
+            _ => Err(Failure::new(
+                FailureKind::Internal,
+                "find the rows of a restore",
+                "the record speaks of something else",
+            )),
+        }
+    }
+
+    fn in_schemas(
+        spec: ConnectSpec,
+        staging_schema: String,
+        undo_schema: String,
+        options: ModelsTargetOptions,
+    ) -> Self {
+        Self {
+            spec,
+            options,
+            staging: Staging::new(&staging_schema),
+            staging_schema,
+            undo_schema,
+            facts: None,
+            loaded: None,
+            prepared: None,
+        }
+    }
+
+    async fn connect(&self, what: &str) -> Result<Session, Failure> {
+        Session::connect(&self.spec, &format!("arkstream restore {what}")).await
+    }
+
+    fn facts(&self) -> Result<&Facts, Failure> {
+        self.facts
+            .as_ref()
+            .ok_or_else(|| out_of_order("the target has not been checked"))
+    }
+
+    fn mapping<'a>(
+        &'a self,
+        client: &'a Client,
+        facts: &'a Facts,
+        loaded: &'a Loaded,
+        resolving: &'a Resolving,
+    ) -> Mapping<'a> {
+        Mapping {
+            client,
+            staging: &self.staging,
+            tables: &loaded.tables,
+            mode: facts.mode,
+            on_conflict: self.options.on_conflict,
+            resolving,
+            subset: facts.chosen.is_subset(),
+        }
+    }
+
+    /// From the staged rows to the differences, in the caller's transaction.
+    async fn differences(
+        &self,
+        client: &Client,
+        restoring: &Restoring,
+        loaded: &Loaded,
+    ) -> Result<Differences, Failure> {
+        let facts = self.facts()?;
+        let resolving = resolving(facts);
+        views::create(client, &self.staging, &loaded.tables, &resolving).await?;
+        let mapping = self.mapping(client, facts, loaded, &resolving);
+        mapping.fill().await?;
+        restoring.cancel.check()?;
+        let references = unmapped::count(&mapping).await?;
+        unmapped::judge(&mapping, &references, self.options.missing_reference)?;
+        restoring.cancel.check()?;
+        let mut diffs = diffs::make(&mapping).await?;
+        let mut notes = Vec::new();
+        if self.options.neutralize {
+            notes = neutralize::add(&mapping, &facts.catalog, &mut diffs).await?;
+        }
+        let tables = diffs::count_all(&mapping).await?;
+        let changed: u64 = tables
+            .iter()
+            .map(|table| table.inserted + table.updated + table.deleted)
+            .sum();
+        let reach = cutover::reach(client, &facts.catalog, &diffs).await?;
+        let mut plan = TargetPlan {
+            tables,
+            references,
+            reach,
+            notes,
+            ..TargetPlan::default()
+        };
+        plan.switch.push(format!(
+            "{changed} rows change in one transaction; their former versions are kept in {}",
+            self.undo_schema
+        ));
+        Ok(Differences { diffs, plan })
+    }
+
+    /// Everything of the switch but the commit, in a transaction of `session`.
+    async fn switch(
+        &self,
+        session: &Session,
+        restoring: &Restoring,
+        loaded: &Loaded,
+    ) -> Result<TargetPlan, Failure> {
+        let client = session.client();
+        begin(client).await?;
+        let tables: Vec<TableRef> = loaded
+            .tables
+            .written()
+            .map(|table| table.live.table.clone())
+            .collect();
+        cutover::lock_tables(session, &tables, self.options.lock_timeout).await?;
+        let forced = cutover::row_security::lift(client, &guarded(&loaded.tables)).await?;
+        let Differences { diffs, mut plan } = self.differences(client, restoring, loaded).await?;
+        let options = ApplyOptions {
+            undo_schema: self.undo_schema.clone(),
+            cascade: self.options.cascade,
+            ..ApplyOptions::default()
+        };
+        let facts = self.facts()?;
+        let applied = cutover::apply(client, &facts.catalog, &diffs, &options).await?;
+        plan.reach = applied.reach;
+        numbering::raise(
+            client,
+            &self.staging,
+            &loaded.tables,
+            loaded.sequences.as_ref(),
+            &self.undo_schema,
+        )
+        .await?;
+        cutover::row_security::force(client, &forced).await?;
+        Ok(plan)
+    }
+
+    async fn undo_is_live(&self, client: &Client) -> Result<bool, Failure> {
+        cutover::is_live(client, &self.undo_schema).await
+    }
+}
+
+fn resolving(facts: &Facts) -> Resolving {
+    let (theirs, ours) = (&facts.metadata.database_uuid, &facts.registry.database_uuid);
+    Resolving {
+        same_database: theirs.is_some() && theirs == ours,
+        keep_dangling: facts.mode == Mode::Replace,
+    }
+}
+
+/// Tables with row-level security.
+fn guarded(tables: &Tables) -> Vec<u32> {
+    tables
+        .written()
+        .filter(|table| table.live.row_security)
+        .map(|table| table.live.table.oid)
+        .collect()
+}
+
+async fn begin(client: &Client) -> Result<(), Failure> {
+    client
+        .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        .await
+        .map_err(|error| failure_of("begin the transaction of the rows", &error))
+}
+
+fn out_of_order(why: &str) -> Failure {
+    Failure::new(FailureKind::Internal, "restore the rows", why)
+}
+
+#[async_trait]
+impl Target for ModelsTarget {
+    fn component(&self) -> Component {
+        Component::Models
+    }
+
+    fn place(&self) -> TargetPlace {
+        TargetPlace::Models {
+            connection: self.spec.without_password(),
+            staging_schema: self.staging_schema.clone(),
+            undo_schema: self.undo_schema.clone(),
+        }
+    }
+
+    async fn check(&mut self, restoring: &Restoring) -> Checked {
+        let mut checked = Checked::default();
+        let found = match self.connect("check").await {
+            Ok(session) => {
+                check::check(
+                    restoring.bundle.as_ref(),
+                    &session,
+                    &self.options,
+                    &mut checked,
+                )
+                .await
+            }
+            Err(failure) => Err(failure),
+        };
+        match found {
+            Ok(facts) => self.facts = Some(facts),
+            Err(failure) => checked.problem(failure),
+        }
+        checked
+    }
+
+    async fn rehearse(&mut self, restoring: &Restoring) -> Result<TargetPlan, Failure> {
+        let session = self.connect("rehearsal").await?;
+        let client = session.client();
+        begin(client).await?;
+        let worked = async {
+            let loaded = stage::create(client, restoring, &self.staging, self.facts()?).await?;
+            loaded.load_within(client, restoring, &self.staging).await?;
+            cutover::row_security::lift(client, &guarded(&loaded.tables)).await?;
+            self.differences(client, restoring, &loaded).await
+        };
+        let outcome = tokio::select! {
+            outcome = worked => outcome,
+            () = restoring.cancel.raised() => Err(Failure::interrupted()),
+        };
+        session.rollback().await;
+        outcome.map(|differences| differences.plan)
+    }
+
+    async fn stage(&mut self, restoring: &Restoring) -> Result<(), Failure> {
+        let mut sessions = Vec::new();
+        for number in 0..restoring.jobs.max(1) {
+            sessions.push(self.connect(&format!("staging {}", number + 1)).await?);
+        }
+        let Some(first) = sessions.first() else {
+            return Ok(());
+        };
+        let facts = self.facts()?;
+        let work = async {
+            let loaded = stage::create(first.client(), restoring, &self.staging, facts).await?;
+            loaded.load(&sessions, restoring, &self.staging).await?;
+            Ok::<_, Failure>(loaded)
+        };
+        let outcome = tokio::select! {
+            outcome = work => outcome,
+            () = restoring.cancel.raised() => Err(Failure::interrupted()),
+        };
+        if outcome.is_err() {
+            for session in &sessions {
+                session.rollback().await;
+            }
+        }
+        self.loaded = Some(outcome?);
+        Ok(())
+    }
+
+    async fn verify(&mut self, _restoring: &Restoring) -> Result<(), Failure> {
+        let session = self.connect("verification").await?;
+        match &self.loaded {
+            Some(loaded) => loaded.verify(session.client()).await,
+            None => Err(out_of_order("nothing is staged")),
+        }
+    }
+
+    async fn prepare(&mut self, restoring: &Restoring) -> Result<TargetPlan, Failure> {
+        let session = self.connect("cut-over").await?;
+        let Some(loaded) = &self.loaded else {
+            return Err(out_of_order("nothing is staged"));
+        };
+        let outcome = tokio::select! {
+            outcome = self.switch(&session, restoring, loaded) => outcome,
+            () = restoring.cancel.raised() => Err(Failure::interrupted()),
+        };
+        match outcome {
+            Ok(plan) => {
+                self.prepared = Some(session);
+                Ok(plan)
+            }
+            Err(failure) => {
+                session.rollback().await;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn commit(&mut self, restoring: &Restoring) -> Result<(), Failure> {
+        let Some(session) = self.prepared.take() else {
+            return Err(out_of_order("the switch of the rows is not prepared"));
+        };
+        let client = session.client();
+        client
+            .batch_execute("COMMIT")
+            .await
+            .map_err(|error| failure_of("commit the restored rows", &error))?;
+        if let Err(failure) = numbering::signal(client).await {
+            // The rows are live; what is missing is that running workers hear of it.
+            restoring.tell(Event::Warning(format!(
+                "{failure}; restart Odoo so that its workers drop their caches"
+            )));
+        }
+        Ok(())
+    }
+
+    async fn prove(&mut self, _restoring: &Restoring) -> Result<Vec<Proof>, Failure> {
+        let session = self.connect("proof").await?;
+        let client = session.client();
+        let Some(loaded) = &self.loaded else {
+            return Err(out_of_order("nothing is staged"));
+        };
+        let facts = self.facts()?;
+        let resolving = resolving(facts);
+        begin(client).await?;
+        cutover::row_security::lift(client, &guarded(&loaded.tables)).await?;
+        let proofs = prove::prove(&self.mapping(client, facts, loaded, &resolving)).await;
+        session.rollback().await;
+        proofs
+    }
+
+    async fn standing(&mut self) -> Result<Standing, Failure> {
+        let session = self.connect("inspection").await?;
+        Ok(if self.undo_is_live(session.client()).await? {
+            Standing::New
+        } else {
+            Standing::Old
+        })
+    }
+
+    async fn changed_since(&mut self) -> Result<Vec<String>, Failure> {
+        let session = self.connect("inspection").await?;
+        if !self.undo_is_live(session.client()).await? {
+            return Ok(Vec::new());
+        }
+        cutover::changed_since(session.client(), &self.undo_schema).await
+    }
+
+    async fn revert(&mut self) -> Result<(), Failure> {
+        if let Some(session) = self.prepared.take() {
+            session.rollback().await;
+        }
+        let session = self.connect("undo").await?;
+        let client = session.client();
+        if self.undo_is_live(client).await? {
+            cutover::undo(&session, &self.undo_schema, self.options.lock_timeout).await?;
+            numbering::drop_created(client, &self.undo_schema).await?;
+            numbering::signal(client).await?;
+        }
+        Ok(())
+    }
+
+    async fn discard(&mut self) -> Result<(), Failure> {
+        if let Some(session) = self.prepared.take() {
+            session.rollback().await;
+        }
+        let session = self.connect("clean-up").await?;
+        self.staging.drop(session.client()).await
+    }
+
+    async fn forget(&mut self) -> Result<(), Failure> {
+        let session = self.connect("clean-up").await?;
+        session
+            .client()
+            .batch_execute(&format!(
+                "DROP SCHEMA IF EXISTS {} CASCADE",
+                quote_ident(&self.undo_schema)
+            ))
+            .await
+            .map_err(|error| failure_of("drop the former versions of the rows", &error))
+    }
+}

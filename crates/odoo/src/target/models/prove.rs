@@ -1,0 +1,117 @@
+//! After the cut-over: the live rows against the bundle's.
+
+use arkstream_pipeline::{Failure, Proof};
+use arkstream_postgres::failure_of;
+
+use super::Mode;
+use super::maps::Mapping;
+use super::shared;
+use super::tables::{Class, Table, col, row_text};
+
+/// Compares every table that was written: the number of the restored rows and an order-independent
+/// sum of hashes over the text of each row, live against staged; of tables that the bundle has
+/// whole, in `replace`, also the number of all rows against the manifest.
+pub(super) async fn prove(mapping: &Mapping<'_>) -> Result<Vec<Proof>, Failure> {
+    let mut proofs = Vec::new();
+    for table in mapping.tables.written() {
+        if mapping.mode == Mode::Replace && table.class == Class::Whole {
+            let live = ask(
+                mapping,
+                table,
+                &format!(
+                    "SELECT pg_catalog.count(*)::pg_catalog.text FROM {} t",
+                    table.from_live()
+                ),
+            )
+            .await?;
+            // Rows of a many2many table may have been left out with what they led to.
+            if table.has_id() {
+                let what = format!("{}: number of rows", table.entry.table);
+                proofs.push(Proof::new(what, table.entry.rows, live));
+            }
+        }
+        if let Some((staged, live)) = sums(mapping, table) {
+            let what = format!(
+                "{}: restored rows and the sum of their hashes",
+                table.entry.table
+            );
+            proofs.push(Proof::new(
+                what,
+                ask(mapping, table, &staged).await?,
+                ask(mapping, table, &live).await?,
+            ));
+        }
+    }
+    Ok(proofs)
+}
+
+/// Two queries that give the same text when the restored rows are live as they stand in the bundle.
+fn sums(mapping: &Mapping<'_>, table: &Table) -> Option<(String, String)> {
+    let names = || table.values().map(|column| column.name.as_str());
+    let sum = |id: &str, text: &str| {
+        format!(
+            "SELECT pg_catalog.count(*) || ' rows, ' || COALESCE(pg_catalog.sum(\
+             pg_catalog.hashtextextended({id} || {text}, 0)::pg_catalog.numeric), 0)"
+        )
+    };
+    let live = table.from_live();
+    let x = mapping.mapped(table);
+    if table.has_id() {
+        let m = mapping.map(table);
+        return Some((
+            format!(
+                "{} FROM {x} x JOIN {m} m ON m.old = x.ark_old WHERE m.write",
+                sum("m.new", &row_text("x", names()))
+            ),
+            format!(
+                "{} FROM {live} t JOIN {m} m ON m.new = t.id WHERE m.write",
+                sum("t.id", &row_text("t", names()))
+            ),
+        ));
+    }
+    if mapping.mode != Mode::Replace {
+        return None;
+    }
+    let given: Vec<String> = table
+        .live
+        .primary_key
+        .iter()
+        .filter(|column| table.has(column))
+        .map(|column| format!("{} IS NOT NULL", col("x", column)))
+        .collect();
+    let given = if given.is_empty() {
+        "true".to_owned()
+    } else {
+        given.join(" AND ")
+    };
+    let (mine, theirs) = match table.class {
+        Class::Shared => (
+            shared::owned(mapping, table, "x"),
+            shared::owned(mapping, table, "t"),
+        ),
+        _ => ("true".to_owned(), "true".to_owned()),
+    };
+    Some((
+        format!(
+            "{} FROM {x} x WHERE {given} AND {mine}",
+            sum("''", &row_text("x", names()))
+        ),
+        format!(
+            "{} FROM {live} t WHERE {theirs}",
+            sum("''", &row_text("t", names()))
+        ),
+    ))
+}
+
+async fn ask(mapping: &Mapping<'_>, table: &Table, sql: &str) -> Result<String, Failure> {
+    let row = mapping.client.query_one(sql, &[]).await.map_err(|error| {
+        failure_of(
+            &format!(
+                "compare the live rows of {} with the bundle",
+                table.entry.table
+            ),
+            &error,
+        )
+    })?;
+    Ok(row.get(0))
+}

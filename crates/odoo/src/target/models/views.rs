@@ -1,0 +1,286 @@
+//! Views over the staged rows: `w<n>` in the live types, `x<n>` with every reference brought to
+//! the target's ids.
+//!
+//! `x<n>` has the columns of the live table but `id`, the bundle's id as `ark_old`, and for each
+//! reference that can be lost the bundle's value as `ark_was_<k>`. References are resolved through
+//! the maps `m<n>` (old id → new id) and, where only a model's name tells the table, through
+//! `by_model`. Views read the maps when they are queried, so they are made before the maps are
+//! filled.
+
+use arkstream_pipeline::Failure;
+use arkstream_postgres::{Staging, failure_of, quote_ident, quote_literal};
+use tokio_postgres::Client;
+
+use super::references::Reference;
+use super::tables::{Class, Column, Table, Tables, col};
+
+/// What decides how references are resolved.
+pub(super) struct Resolving {
+    /// Whether bundle and target are one database by `database.uuid`.
+    pub(super) same_database: bool,
+    /// Whether a reference to a row that the bundle's own models do not have stays as it is: the
+    /// models' rows become exactly the bundle's, so it leads nowhere, as before.
+    pub(super) keep_dangling: bool,
+}
+
+/// Creates maps, functions and views for all tables.
+pub(super) async fn create(
+    client: &Client,
+    staging: &Staging,
+    tables: &Tables,
+    resolving: &Resolving,
+) -> Result<(), Failure> {
+    let mut sql = vec![format!(
+        "CREATE TABLE {} (model pg_catalog.text, old pg_catalog.int8, new pg_catalog.int8, PRIMARY KEY (model, old)); \
+         CREATE TABLE {} (model pg_catalog.text PRIMARY KEY, whole pg_catalog.bool NOT NULL)",
+        staging.name("by_model"),
+        staging.name("known"),
+    )];
+    for table in &tables.all {
+        let (map, number) = (staging.name(&format!("m{}", table.number)), table.number);
+        sql.push(typed(staging, table));
+        if table.has_id() {
+            sql.push(format!(
+                "CREATE TABLE {map} (old pg_catalog.int8 CONSTRAINT m{number}_old PRIMARY KEY, \
+                 new pg_catalog.int8 NOT NULL CONSTRAINT m{number}_new UNIQUE, how pg_catalog.text NOT NULL, \
+                 write pg_catalog.bool NOT NULL)"
+            ));
+        }
+        for model in &table.models {
+            sql.push(format!(
+                "INSERT INTO {} VALUES ({}, {}) ON CONFLICT (model) DO NOTHING",
+                staging.name("known"),
+                quote_literal(model),
+                table.class == Class::Whole
+            ));
+        }
+    }
+    sql.extend(functions(staging, tables, resolving));
+    for table in tables.written() {
+        sql.push(mapped(staging, tables, table, resolving));
+    }
+    client
+        .batch_execute(&sql.join(";\n"))
+        .await
+        .map_err(|error| failure_of("prepare the staged rows for comparison", &error))
+}
+
+fn typed(staging: &Staging, table: &Table) -> String {
+    let columns: Vec<String> = table
+        .columns
+        .iter()
+        .filter_map(|column| {
+            let value = table
+                .staged
+                .expression(&column.name, "s", &column.live_type)?;
+            Some(format!("{value} AS {}", quote_ident(&column.name)))
+        })
+        .collect();
+    format!(
+        "CREATE VIEW {} AS SELECT {} FROM {} s",
+        staging.name(&format!("w{}", table.number)),
+        columns.join(", "),
+        table.staged.sql
+    )
+}
+
+fn mapped(staging: &Staging, tables: &Tables, table: &Table, resolving: &Resolving) -> String {
+    let mut columns = Vec::new();
+    if table.has_id() {
+        columns.push("w.id::pg_catalog.int8 AS ark_old".to_owned());
+    }
+    let mut joins = String::new();
+    for (k, column) in table.values().enumerate() {
+        let value = value(staging, tables, table, column, k, resolving, &mut joins);
+        columns.push(format!("{value} AS {}", quote_ident(&column.name)));
+        if column.reference.can_be_lost() {
+            columns.push(format!("{} AS ark_was_{k}", col("w", &column.name)));
+        }
+    }
+    format!(
+        "CREATE VIEW {} AS SELECT {} FROM {} w{joins}",
+        staging.name(&format!("x{}", table.number)),
+        columns.join(", "),
+        staging.name(&format!("w{}", table.number)),
+    )
+}
+
+/// A column's value, its references resolved.
+fn value(
+    staging: &Staging,
+    tables: &Tables,
+    table: &Table,
+    column: &Column,
+    k: usize,
+    resolving: &Resolving,
+    joins: &mut String,
+) -> String {
+    let value = col("w", &column.name);
+    let call = |function: &str, arguments: String| {
+        format!(
+            "({}({arguments}))::{}",
+            staging.name(function),
+            column.live_type
+        )
+    };
+    match &column.reference {
+        Reference::None => value,
+        Reference::Table(target) => {
+            let new = match tables.named(target).filter(|target| target.has_id()) {
+                Some(target) => {
+                    let map = staging.name(&format!("m{}", target.number));
+                    joins.push_str(&format!(" LEFT JOIN {map} r{k} ON r{k}.old = {value}"));
+                    match target.class {
+                        // The bundle has a part of the rows; the others may still be there.
+                        Class::Shared if resolving.same_database => format!(
+                            "COALESCE(r{k}.new, (SELECT t.id FROM {} t WHERE t.id = {value} \
+                             AND NOT EXISTS (SELECT FROM {map} z WHERE z.new = t.id)))",
+                            target.from_live()
+                        ),
+                        _ => format!("r{k}.new"),
+                    }
+                }
+                None => "NULL".to_owned(),
+            };
+            format!("({new})::{}", column.live_type)
+        }
+        Reference::Pair(model) if table.has(model) => {
+            let id = call(
+                "target_id",
+                format!(
+                    "{}::pg_catalog.text, {value}::pg_catalog.int8",
+                    col("w", model)
+                ),
+            );
+            format!("CASE WHEN {value} = 0 THEN {value} ELSE {id} END")
+        }
+        Reference::Pair(_) => value,
+        Reference::Text => call("target_reference", format!("{value}::pg_catalog.text")),
+        Reference::ByCompany(model) => call(
+            "target_by_company",
+            format!(
+                "{value}, {}",
+                model.as_deref().map_or("NULL".to_owned(), quote_literal)
+            ),
+        ),
+        Reference::Path => match table.models.first() {
+            Some(model) => call(
+                "target_path",
+                format!("{value}::pg_catalog.text, {}", quote_literal(model)),
+            ),
+            None => value,
+        },
+        Reference::Default if table.has("field_id") => call(
+            "target_default",
+            format!(
+                "{}::pg_catalog.int8, {value}::pg_catalog.text",
+                col("w", "field_id")
+            ),
+        ),
+        Reference::Default => value,
+        Reference::Links => format!(
+            "CASE WHEN {value}::pg_catalog.text ~ '/web/(image|content)/[0-9]' THEN {} ELSE {value} END",
+            call("target_links", format!("{value}::pg_catalog.text"))
+        ),
+    }
+}
+
+/// Functions that resolve what is no foreign key.
+fn functions(staging: &Staging, tables: &Tables, resolving: &Resolving) -> Vec<String> {
+    let by_model = staging.name("by_model");
+    let known = staging.name("known");
+    let id = staging.name("target_id");
+    let stays = |yes: bool, value: &str| {
+        if yes {
+            value.to_owned()
+        } else {
+            "NULL".to_owned()
+        }
+    };
+    let attachments = tables.odoo("ir_attachment").filter(|table| table.has_id());
+    let fields = tables
+        .odoo("ir_model_fields")
+        .filter(|table| table.has_id());
+    let function = |name: &str, arguments: &str, result: &str, body: String| {
+        format!(
+            "CREATE FUNCTION {}({arguments}) RETURNS {result} LANGUAGE sql STABLE AS $ark${body}$ark$",
+            staging.name(name)
+        )
+    };
+    vec![
+        function(
+            "target_id",
+            "model pg_catalog.text, id pg_catalog.int8",
+            "pg_catalog.int8",
+            format!(
+                "SELECT CASE WHEN $2 IS NULL OR $1 IS NULL THEN $2 ELSE COALESCE( \
+                 (SELECT b.new FROM {by_model} b WHERE b.model = $1 AND b.old = $2), \
+                 CASE WHEN (SELECT k.whole FROM {known} k WHERE k.model = $1) THEN {} ELSE {} END) END",
+                stays(resolving.keep_dangling, "$2"),
+                stays(resolving.same_database, "$2")
+            ),
+        ),
+        function(
+            "target_reference",
+            "value pg_catalog.text",
+            "pg_catalog.text",
+            format!(
+                "SELECT CASE WHEN m IS NULL THEN $1 ELSE m[1] || ',' || {id}(m[1], m[2]::pg_catalog.int8) END \
+                 FROM (SELECT pg_catalog.regexp_match($1, '^([a-z0-9_.]+),([0-9]{{1,18}})$')) r(m)"
+            ),
+        ),
+        function(
+            "target_by_company",
+            "value pg_catalog.jsonb, model pg_catalog.text",
+            "pg_catalog.jsonb",
+            format!(
+                "SELECT CASE WHEN pg_catalog.jsonb_typeof($1) = 'object' THEN \
+                 (SELECT COALESCE(pg_catalog.jsonb_object_agg(n.key, n.value), '{{}}') FROM \
+                  (SELECT CASE WHEN e.key ~ '^[0-9]{{1,18}}$' THEN {id}('res.company', e.key::pg_catalog.int8)::pg_catalog.text ELSE e.key END AS key, \
+                   CASE WHEN $2 IS NOT NULL AND e.value::pg_catalog.text ~ '^[0-9]{{1,18}}$' \
+                    THEN COALESCE(pg_catalog.to_jsonb({id}($2, e.value::pg_catalog.text::pg_catalog.int8)), 'null') ELSE e.value END AS value \
+                   FROM pg_catalog.jsonb_each($1) e) n WHERE n.key IS NOT NULL) ELSE $1 END"
+            ),
+        ),
+        function(
+            "target_path",
+            "path pg_catalog.text, model pg_catalog.text",
+            "pg_catalog.text",
+            format!(
+                "SELECT CASE WHEN $1 IS NULL THEN NULL ELSE (SELECT pg_catalog.string_agg(CASE WHEN p.step ~ '^[0-9]{{1,18}}$' \
+                 THEN COALESCE((SELECT b.new FROM {by_model} b WHERE b.model = $2 AND b.old = p.step::pg_catalog.int8)::pg_catalog.text, p.step) \
+                 ELSE p.step END, '/' ORDER BY p.n) FROM pg_catalog.regexp_split_to_table($1, '/') WITH ORDINALITY p(step, n)) END"
+            ),
+        ),
+        function(
+            "target_default",
+            "field pg_catalog.int8, value pg_catalog.text",
+            "pg_catalog.text",
+            match fields {
+                Some(fields) => format!(
+                    "SELECT CASE WHEN $2 ~ '^[0-9]{{1,18}}$' AND f.ttype = 'many2one' \
+                     THEN {id}(f.relation::pg_catalog.text, $2::pg_catalog.int8)::pg_catalog.text ELSE $2 END \
+                     FROM (SELECT $1) a(field) LEFT JOIN {} m ON m.old = a.field LEFT JOIN {} f ON f.id = m.new",
+                    staging.name(&format!("m{}", fields.number)),
+                    fields.from_live()
+                ),
+                None => "SELECT $2".to_owned(),
+            },
+        ),
+        function(
+            "target_links",
+            "body pg_catalog.text",
+            "pg_catalog.text",
+            match attachments {
+                Some(attachments) => format!(
+                    "SELECT pg_catalog.string_agg(p.piece || COALESCE(l.m[1] || COALESCE(a.new::pg_catalog.text, l.m[2]), ''), '' ORDER BY p.n) \
+                     FROM pg_catalog.regexp_split_to_table($1, '/web/(?:image|content)/[0-9]{{1,18}}') WITH ORDINALITY p(piece, n) \
+                     LEFT JOIN pg_catalog.regexp_matches($1, '(/web/(?:image|content)/)([0-9]{{1,18}})', 'g') WITH ORDINALITY l(m, n) ON l.n = p.n \
+                     LEFT JOIN {} a ON a.old = l.m[2]::pg_catalog.int8",
+                    staging.name(&format!("m{}", attachments.number))
+                ),
+                None => "SELECT $1".to_owned(),
+            },
+        ),
+    ]
+}

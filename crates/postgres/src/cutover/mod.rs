@@ -1,0 +1,181 @@
+//! The cut-over of rows: differences applied to live tables in one transaction of the tables'
+//! owner, with everything kept that an undo needs.
+//!
+//! A **diff table** says what becomes of one live table: `ark_op` (`i` insert, `u` update, `d`
+//! delete), `ark_n` (the occurrence number where rows have no key), then columns named and typed
+//! as the live ones: the key always, the others for `i` and `u`.
+//!
+//! The order, with foreign keys live (none of Odoo's is deferrable):
+//!
+//! 1. rows outside the differences that deletions reach are emptied of their references or deleted,
+//!    explicitly, so that they too are kept;
+//! 2. inserts, what is referred to first; inside a cycle of tables, nullable keys are filled in a
+//!    second step;
+//! 3. updates, for now everything they refer to is there;
+//! 4. deletes, what refers first.
+//!
+//! Unique constraints are dropped and made again where rows could collide on the way. Foreign keys
+//! are dropped and made again where no order exists (required keys around a cycle), and for all
+//! changed tables above [`ApplyOptions::rebuild_above_rows`]: 1.5 million rows under five live keys
+//! took 71 s, dropping and adding the keys 6 s.
+//!
+//! **Undo tables** (`arkstream_undo_<id>.t<n>`) are diff tables that lead back, with `ark_expect`:
+//! the hash of the row as the restore left it. They are written in the same transaction, so they
+//! exist exactly when the change is live.
+//!
+//! No superuser, no `session_replication_role`. No row comes to this process.
+
+mod apply;
+mod keys;
+mod lock;
+mod reach;
+pub mod row_security;
+mod undo;
+
+use arkstream_pipeline::{Failure, Reach};
+use tokio_postgres::Client;
+
+use crate::catalog::CatalogTable;
+use crate::failure::failure_of;
+use crate::sql::quote_ident;
+
+pub use apply::apply;
+pub use lock::lock_tables;
+pub use reach::reach;
+pub use undo::{changed_since, is_live, undo};
+
+/// What becomes of one live table.
+#[derive(Clone, Debug)]
+pub struct TableDiff {
+    /// The live table.
+    pub table: CatalogTable,
+    /// The diff table as SQL.
+    pub diff: String,
+    /// What tells rows apart.
+    pub key: Key,
+    /// Live columns that `i` and `u` set; others keep their value, or take their default. Generated
+    /// columns are never among them.
+    pub columns: Vec<String>,
+}
+
+/// What tells the rows of a table apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// Columns that are unique and not null.
+    Columns(Vec<String>),
+    /// Nothing: equal rows are counted. Only `i` and `d`, with all columns filled.
+    WholeRow,
+}
+
+/// How foreign keys are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strategy {
+    /// By the number of rows.
+    #[default]
+    Auto,
+    /// Live wherever an order exists.
+    LiveKeys,
+    /// Dropped and made again.
+    RebuildKeys,
+}
+
+/// How differences are applied.
+#[derive(Clone, Debug)]
+pub struct ApplyOptions {
+    /// The schema that keeps the former versions; must not exist.
+    pub undo_schema: String,
+    /// How foreign keys are kept.
+    pub strategy: Strategy,
+    /// From how many changed rows on [`Strategy::Auto`] drops foreign keys.
+    pub rebuild_above_rows: u64,
+    /// Whether rows outside the differences may be emptied or deleted.
+    pub cascade: bool,
+}
+
+impl Default for ApplyOptions {
+    fn default() -> Self {
+        Self {
+            undo_schema: String::new(),
+            strategy: Strategy::Auto,
+            rebuild_above_rows: 200_000,
+            cascade: false,
+        }
+    }
+}
+
+/// What was done.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    /// Rows outside the differences that were reached.
+    pub reach: Vec<Reach>,
+    /// Foreign keys that were dropped and made again.
+    pub keys_rebuilt: usize,
+}
+
+impl TableDiff {
+    fn live(&self) -> String {
+        from_live(&self.table)
+    }
+
+    /// `a.k = b.k AND …`; for tables without a key, never true.
+    fn joined(&self, a: &str, b: &str) -> String {
+        match &self.key {
+            Key::Columns(columns) => columns
+                .iter()
+                .map(|column| format!("{a}.{0} = {b}.{0}", quote_ident(column)))
+                .collect::<Vec<_>>()
+                .join(" AND "),
+            Key::WholeRow => "false".to_owned(),
+        }
+    }
+
+    fn is_key(&self, column: &str) -> bool {
+        matches!(&self.key, Key::Columns(columns) if columns.iter().any(|c| c == column))
+    }
+}
+
+/// The table as SQL without the rows of tables that inherit from it; a partitioned table has its
+/// rows in its leaves.
+fn from_live(table: &CatalogTable) -> String {
+    let only = if table.kind == 'p' { "" } else { "ONLY " };
+    format!("{only}{}", table.table.sql())
+}
+
+/// Columns that can be written.
+fn writable(table: &CatalogTable) -> Vec<String> {
+    table
+        .columns
+        .iter()
+        .filter(|column| !column.generated)
+        .map(|column| column.pg.name.clone())
+        .collect()
+}
+
+fn list(columns: &[String], alias: &str) -> String {
+    columns
+        .iter()
+        .map(|column| {
+            if alias.is_empty() {
+                quote_ident(column)
+            } else {
+                format!("{alias}.{}", quote_ident(column))
+            }
+        })
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+async fn run(client: &Client, attempted: &str, sql: &str) -> Result<(), Failure> {
+    client
+        .batch_execute(sql)
+        .await
+        .map_err(|error| failure_of(attempted, &error))
+}
+
+async fn count(client: &Client, attempted: &str, sql: &str) -> Result<u64, Failure> {
+    let row = client
+        .query_one(sql, &[])
+        .await
+        .map_err(|error| failure_of(attempted, &error))?;
+    Ok(row.get::<_, i64>(0).unsigned_abs())
+}

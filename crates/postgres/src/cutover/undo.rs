@@ -1,0 +1,277 @@
+//! Back to the former versions, judged on the rows that were touched.
+
+use std::time::Duration;
+
+use arkstream_pipeline::{Failure, FailureKind};
+use tokio_postgres::Client;
+
+use super::apply::change;
+use super::reach::{self, reach};
+use super::{ApplyOptions, Key, TableDiff, lock_tables, row_security, run, writable};
+use crate::catalog::{Catalog, read_catalog};
+use crate::failure::failure_of;
+use crate::session::Session;
+use crate::sql::{quote_ident, quote_literal};
+
+/// How many changed rows of a table are named.
+const EXAMPLES: i64 = 5;
+
+/// A table of the undo schema.
+pub(super) struct UndoTable {
+    /// The undo table as SQL.
+    pub(super) undo: String,
+    pub(super) schema: String,
+    /// The live table's name.
+    pub(super) name: String,
+    /// The live table as SQL, without what inherits from it; `None` when it is gone.
+    pub(super) live: Option<String>,
+    pub(super) key: Key,
+    pub(super) columns: Vec<String>,
+}
+
+impl UndoTable {
+    pub(super) fn joined(&self, a: &str, b: &str) -> String {
+        match &self.key {
+            Key::Columns(columns) => columns
+                .iter()
+                .map(|column| format!("{a}.{0} = {b}.{0}", quote_ident(column)))
+                .collect::<Vec<_>>()
+                .join(" AND "),
+            Key::WholeRow => "false".to_owned(),
+        }
+    }
+}
+
+/// The hash of a row's text.
+pub(super) fn row_hash(columns: &[String], alias: &str) -> String {
+    format!(
+        "pg_catalog.md5(ROW({})::pg_catalog.text)",
+        super::list(columns, alias)
+    )
+}
+
+/// The tables of an undo schema.
+pub(super) async fn tables(client: &Client, schema: &str) -> Result<Vec<UndoTable>, Failure> {
+    let sql = format!(
+        "SELECT u.n, u.schema, u.name, u.key, u.columns, c.relkind::pg_catalog.text \
+         FROM {}.tables u LEFT JOIN pg_catalog.pg_class c \
+         ON c.oid = pg_catalog.to_regclass(pg_catalog.format('%I.%I', u.schema, u.name)) ORDER BY u.n",
+        quote_ident(schema)
+    );
+    let rows = client
+        .query(&sql, &[])
+        .await
+        .map_err(|error| failure_of("read what is kept of a restore", &error))?;
+    Ok(rows
+        .iter()
+        .map(|row| {
+            let (schema_name, name): (String, String) = (row.get(1), row.get(2));
+            let only = |kind: String| if kind == "p" { "" } else { "ONLY " };
+            UndoTable {
+                undo: format!(
+                    "{}.{}",
+                    quote_ident(schema),
+                    quote_ident(&format!("t{}", row.get::<_, i32>(0)))
+                ),
+                live: row.get::<_, Option<String>>(5).map(|kind| {
+                    format!(
+                        "{}{}.{}",
+                        only(kind),
+                        quote_ident(&schema_name),
+                        quote_ident(&name)
+                    )
+                }),
+                schema: schema_name,
+                name,
+                key: row
+                    .get::<_, Option<Vec<String>>>(3)
+                    .map_or(Key::WholeRow, Key::Columns),
+                columns: row.get(4),
+            }
+        })
+        .collect())
+}
+
+/// Whether the restore that keeps its former versions in that schema is live.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn is_live(client: &Client, schema: &str) -> Result<bool, Failure> {
+    let fail =
+        |error: tokio_postgres::Error| failure_of("look for what is kept of a restore", &error);
+    let state = format!("{}.state", quote_ident(schema));
+    let sql = format!(
+        "SELECT pg_catalog.to_regclass({}) IS NOT NULL",
+        quote_literal(&state)
+    );
+    if !client
+        .query_one(&sql, &[])
+        .await
+        .map_err(fail)?
+        .get::<_, bool>(0)
+    {
+        return Ok(false);
+    }
+    let sql = format!("SELECT value FROM {state} WHERE key = 'status'");
+    let row = client.query_opt(&sql, &[]).await.map_err(fail)?;
+    Ok(row.is_some_and(|row| row.get::<_, String>(0) == "live"))
+}
+
+/// What of the touched rows changed since the restore, and what refers to rows that an undo would
+/// delete. Lines for people; empty when an undo loses nothing.
+///
+/// # Errors
+/// When the server refuses.
+pub async fn changed_since(client: &Client, schema: &str) -> Result<Vec<String>, Failure> {
+    let mut lines = Vec::new();
+    for table in tables(client, schema).await? {
+        let attempted = format!("look for changes in {}", table.name);
+        let fail = |error: tokio_postgres::Error| failure_of(&attempted, &error);
+        let (Key::Columns(key), Some(live)) = (&table.key, &table.live) else {
+            if table.live.is_none() {
+                lines.push(format!("{}.{} is gone", table.schema, table.name));
+            }
+            continue;
+        };
+        let first = key
+            .first()
+            .map(|column| quote_ident(column))
+            .unwrap_or_default();
+        let sql = format!(
+            "SELECT COALESCE(t.{first}, u.{first})::pg_catalog.text, \
+             CASE WHEN u.ark_expect IS NULL THEN 'appeared again' WHEN t.{first} IS NULL THEN 'was deleted' ELSE 'was changed' END, \
+             pg_catalog.count(*) OVER () FROM {} u LEFT JOIN {live} t ON {} \
+             WHERE CASE WHEN t.{first} IS NULL THEN NULL ELSE {} END IS DISTINCT FROM u.ark_expect \
+             ORDER BY u.{first} LIMIT {EXAMPLES}",
+            table.undo,
+            table.joined("t", "u"),
+            row_hash(&table.columns, "t")
+        );
+        let rows = client.query(&sql, &[]).await.map_err(fail)?;
+        for row in &rows {
+            lines.push(format!(
+                "{} {} {} {}",
+                table.name,
+                key.join(","),
+                row.get::<_, String>(0),
+                row.get::<_, String>(1)
+            ));
+        }
+        let more = rows.first().map_or(0, |row| row.get::<_, i64>(2)) - rows.len() as i64;
+        if more > 0 {
+            lines.push(format!("{}: {more} more rows", table.name));
+        }
+    }
+    let catalog = read_catalog(client).await?;
+    let diffs = diffs(client, &catalog, schema).await?;
+    let fail = |error: tokio_postgres::Error| failure_of("look for new references", &error);
+    client.batch_execute("BEGIN").await.map_err(fail)?;
+    let found = reach(client, &catalog, &diffs).await;
+    client.batch_execute("ROLLBACK").await.map_err(fail)?;
+    for found in found? {
+        lines.push(format!(
+            "{}: {} rows refer to restored rows by {} ({})",
+            found.table, found.rows, found.key, found.rule
+        ));
+    }
+    Ok(lines)
+}
+
+/// The differences that lead back.
+async fn diffs(
+    client: &Client,
+    catalog: &Catalog,
+    schema: &str,
+) -> Result<Vec<TableDiff>, Failure> {
+    let mut diffs = Vec::new();
+    for table in tables(client, schema).await? {
+        let Some(live) = catalog.by_name(&table.schema, &table.name) else {
+            continue;
+        };
+        let now = writable(live);
+        diffs.push(TableDiff {
+            table: live.clone(),
+            diff: table.undo,
+            key: table.key,
+            columns: table
+                .columns
+                .into_iter()
+                .filter(|column| now.contains(column))
+                .collect(),
+        });
+    }
+    Ok(diffs)
+}
+
+/// Brings the former versions back, in one transaction. Nothing happens when that was done before,
+/// or when the restore never became live.
+///
+/// Rows that changed since are overwritten, and references to rows that go are emptied or, where
+/// they are required, deleted with their rows: [`changed_since`] tells before.
+///
+/// # Errors
+/// When the tables cannot be locked, or the former versions no longer fit (a unique value taken
+/// since, a table that is gone). Nothing is changed then.
+pub async fn undo(session: &Session, schema: &str, lock_timeout: Duration) -> Result<(), Failure> {
+    let client = session.client();
+    if !is_live(client, schema).await? {
+        return Ok(());
+    }
+    run(client, "begin the undo", "BEGIN").await?;
+    let done = undo_within(session, schema, lock_timeout).await;
+    if done.is_err() {
+        session.rollback().await;
+    }
+    done
+}
+
+async fn undo_within(
+    session: &Session,
+    schema: &str,
+    lock_timeout: Duration,
+) -> Result<(), Failure> {
+    let client = session.client();
+    let catalog = read_catalog(client).await?;
+    let diffs = diffs(client, &catalog, schema).await?;
+    let gone = tables(client, schema).await?.len() - diffs.len();
+    if gone > 0 {
+        return Err(Failure::new(
+            FailureKind::Refused,
+            "bring the former rows back",
+            format!("{gone} of the tables they belong to are gone"),
+        )
+        .help(format!(
+            "their former rows are still in the schema {schema}; `arkstream forget` drops them"
+        )));
+    }
+    let refs: Vec<_> = diffs.iter().map(|diff| diff.table.table.clone()).collect();
+    lock_tables(session, &refs, lock_timeout).await?;
+    let oids: Vec<u32> = refs.iter().map(|table| table.oid).collect();
+    let forced = row_security::lift(client, &oids).await?;
+    prepare_tables(client, &diffs).await?;
+    let reached = reach::find(client, &catalog, &diffs).await?;
+    super::apply::change_outside(client, &catalog, reached).await?;
+    change(client, &diffs, &ApplyOptions::default()).await?;
+    row_security::force(client, &forced).await?;
+    let sql = format!(
+        "UPDATE {}.state SET value = 'undone' WHERE key = 'status'; COMMIT",
+        quote_ident(schema)
+    );
+    run(client, "commit the undo", &sql).await
+}
+
+/// What the world did to the touched rows since: a row to be updated that is gone is inserted, one
+/// to be inserted that is there is updated.
+async fn prepare_tables(client: &Client, diffs: &[TableDiff]) -> Result<(), Failure> {
+    for diff in diffs.iter().filter(|d| matches!(d.key, Key::Columns(_))) {
+        let sql = format!(
+            "UPDATE {0} u SET ark_op = 'i' WHERE u.ark_op = 'u' AND NOT EXISTS (SELECT FROM {1} t WHERE {2}); \
+             UPDATE {0} u SET ark_op = 'u' WHERE u.ark_op = 'i' AND u.ark_expect IS NULL AND EXISTS (SELECT FROM {1} t WHERE {2})",
+            diff.diff,
+            diff.live(),
+            diff.joined("t", "u")
+        );
+        run(client, "look at the rows as they are now", &sql).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,201 @@
+//! One part: from the bundle through verified chunks to a COPY.
+
+use arkstream_columnar::{CopyEncoder, PartBatches, read_part};
+use arkstream_format::{Component, Member, TableEntry};
+use arkstream_pipeline::{Event, Failure, FailureKind, Restoring};
+use bytes::{Bytes, BytesMut};
+use futures::SinkExt;
+use tokio_postgres::Client;
+
+use super::{Staged, Staging};
+use crate::failure::failure_of;
+use crate::sql::{quote_ident, quote_literal};
+
+/// Bytes of COPY data that go to the server at once.
+const FRAME: usize = 1 << 20;
+
+impl Staging {
+    /// Loads a part of a table, unless its checkpoint says that it is there. Returns its rows.
+    ///
+    /// With `transaction` it begins and commits one of its own, in which the checkpoint stands
+    /// too; without, it runs in the caller's.
+    ///
+    /// # Errors
+    /// [`FailureKind::Damaged`] for a part that is not what the manifest says; what the server
+    /// says otherwise.
+    pub async fn load(
+        &self,
+        client: &Client,
+        restoring: &Restoring,
+        staged: &Staged,
+        part: usize,
+        transaction: bool,
+    ) -> Result<u64, Failure> {
+        let Some((member, rows)) = staged.parts.get(part) else {
+            return Ok(0);
+        };
+        let fail = |error: tokio_postgres::Error| {
+            failure_of(&format!("load {member} into {}", staged.sql), &error)
+        };
+        let known = format!(
+            "SELECT rows FROM {} WHERE member = {}",
+            self.name("parts"),
+            quote_literal(member)
+        );
+        if let Some(row) = client.query_opt(&known, &[]).await.map_err(fail)? {
+            return Ok(row.get::<_, i64>(0).unsigned_abs());
+        }
+        let entry = find(restoring, member)?;
+        let permit = restoring.budget.take(entry.raw_len).await;
+        let batches = decode(restoring, entry).await?;
+        if transaction {
+            client.batch_execute("BEGIN").await.map_err(fail)?;
+        }
+        let copied = self.copy(client, restoring, staged, entry, batches).await;
+        let done = match copied {
+            Ok(copied) if copied == *rows => {
+                let checkpoint = format!(
+                    "INSERT INTO {} VALUES ({}, {copied})",
+                    self.name("parts"),
+                    quote_literal(member)
+                );
+                let end = if transaction { "; COMMIT" } else { "" };
+                client
+                    .batch_execute(&format!("{checkpoint}{end}"))
+                    .await
+                    .map_err(fail)
+            }
+            Ok(copied) => Err(Failure::new(
+                FailureKind::Damaged,
+                format!("load {member} into {}", staged.name),
+                format!("it has {copied} rows, the manifest says {rows}"),
+            )),
+            Err(failure) => Err(failure),
+        };
+        if done.is_err() && transaction {
+            // The failure that matters is the one above; a dead connection rolls back by itself.
+            let _ = client.batch_execute("ROLLBACK").await;
+        }
+        drop(permit);
+        done.map(|()| *rows)
+    }
+
+    async fn copy(
+        &self,
+        client: &Client,
+        restoring: &Restoring,
+        staged: &Staged,
+        member: &Member,
+        batches: PartBatches,
+    ) -> Result<u64, Failure> {
+        let attempted = format!("load {} into {}", member.name, staged.sql);
+        let fail = |error: tokio_postgres::Error| failure_of(&attempted, &error);
+        let columns: Vec<String> = staged
+            .encoder
+            .stage_columns()
+            .iter()
+            .map(|column| quote_ident(&column.name))
+            .collect();
+        let copy = format!(
+            "COPY {} ({}) FROM STDIN (FORMAT binary)",
+            staged.sql,
+            columns.join(", ")
+        );
+        let sink = client.copy_in::<_, Bytes>(&copy).await.map_err(fail)?;
+        let mut sink = Box::pin(sink);
+        let mut frame = Vec::new();
+        staged.encoder.header(&mut frame);
+        for batch in batches {
+            restoring.cancel.check()?;
+            let batch = batch.map_err(|error| damaged(member, error))?;
+            staged
+                .encoder
+                .encode(&batch, &mut frame)
+                .map_err(|error| damaged(member, error))?;
+            if frame.len() >= FRAME {
+                let full = std::mem::replace(&mut frame, Vec::with_capacity(FRAME));
+                sink.send(Bytes::from(full)).await.map_err(fail)?;
+            }
+        }
+        staged.encoder.trailer(&mut frame);
+        sink.send(Bytes::from(frame)).await.map_err(fail)?;
+        let rows = sink.as_mut().finish().await.map_err(fail)?;
+        restoring.tell(Event::Member {
+            component: Component::Models,
+            name: member.name.clone(),
+            rows,
+            raw_bytes: member.raw_len,
+            stored_bytes: member.stored_len,
+        });
+        Ok(rows)
+    }
+}
+
+/// The encoder for a table, from its first part.
+pub(super) async fn encoder(
+    restoring: &Restoring,
+    entry: &TableEntry,
+) -> Result<CopyEncoder, Failure> {
+    let Some(part) = entry.parts.first() else {
+        return Err(Failure::new(
+            FailureKind::Damaged,
+            format!("read the columns of {}", entry.table),
+            "the table has no part in the bundle",
+        ));
+    };
+    let member = find(restoring, &part.member)?;
+    let _permit = restoring.budget.take(member.raw_len).await;
+    let batches = decode(restoring, member).await?;
+    CopyEncoder::new(&batches.schema()).map_err(|error| damaged(member, error))
+}
+
+fn find<'a>(restoring: &'a Restoring, name: &str) -> Result<&'a Member, Failure> {
+    let members = &restoring.bundle.manifest().members;
+    members.iter().find(|m| m.name == name).ok_or_else(|| {
+        Failure::new(
+            FailureKind::Damaged,
+            format!("read {name} from the bundle"),
+            "the manifest names it and the bundle does not have it",
+        )
+    })
+}
+
+/// The part's batches. Reading and decompressing happen where they may take their time.
+async fn decode(restoring: &Restoring, member: &Member) -> Result<PartBatches, Failure> {
+    let (bundle, owned) = (restoring.bundle.clone(), member.clone());
+    let observer = restoring.observer.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let mut bytes = BytesMut::with_capacity(usize::try_from(owned.raw_len).unwrap_or(0));
+        for chunk in 0..owned.chunks.len() {
+            let raw = bundle.read_chunk(&owned, chunk).map_err(|finding| {
+                Failure::new(
+                    FailureKind::Damaged,
+                    format!("read {} from the bundle", owned.name),
+                    finding,
+                )
+                .help("`arkstream verify` lists everything that is damaged")
+            })?;
+            observer.event(&Event::Read {
+                component: owned.component,
+                bytes: raw.len() as u64,
+            });
+            bytes.extend_from_slice(&raw);
+        }
+        read_part(bytes.freeze()).map_err(|error| damaged(&owned, error))
+    });
+    read.await.map_err(|error| {
+        Failure::new(
+            FailureKind::Internal,
+            format!("read {} from the bundle", member.name),
+            error,
+        )
+    })?
+}
+
+fn damaged(member: &Member, error: impl std::fmt::Display) -> Failure {
+    Failure::new(
+        FailureKind::Damaged,
+        format!("read the rows of {}", member.name),
+        error,
+    )
+}
