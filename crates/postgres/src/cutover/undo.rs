@@ -123,7 +123,18 @@ pub async fn is_live(client: &Client, schema: &str) -> Result<bool, Failure> {
 /// # Errors
 /// When the server refuses.
 pub async fn changed_since(client: &Client, schema: &str) -> Result<Vec<String>, Failure> {
+    run(client, "look for changes since the restore", "BEGIN").await?;
+    let found = changes(client, schema).await;
+    run(client, "look for changes since the restore", "ROLLBACK").await?;
+    found
+}
+
+async fn changes(client: &Client, schema: &str) -> Result<Vec<String>, Failure> {
     let mut lines = Vec::new();
+    let catalog = read_catalog(client).await?;
+    let diffs = diffs(client, &catalog, schema).await?;
+    let oids: Vec<u32> = diffs.iter().map(|diff| diff.table.table.oid).collect();
+    row_security::lift(client, &oids).await?;
     for table in tables(client, schema).await? {
         let attempted = format!("look for changes in {}", table.name);
         let fail = |error: tokio_postgres::Error| failure_of(&attempted, &error);
@@ -162,13 +173,7 @@ pub async fn changed_since(client: &Client, schema: &str) -> Result<Vec<String>,
             lines.push(format!("{}: {more} more rows", table.name));
         }
     }
-    let catalog = read_catalog(client).await?;
-    let diffs = diffs(client, &catalog, schema).await?;
-    let fail = |error: tokio_postgres::Error| failure_of("look for new references", &error);
-    client.batch_execute("BEGIN").await.map_err(fail)?;
-    let found = reach(client, &catalog, &diffs).await;
-    client.batch_execute("ROLLBACK").await.map_err(fail)?;
-    for found in found? {
+    for found in reach(client, &catalog, &diffs).await? {
         lines.push(format!(
             "{}: {} rows refer to restored rows by {} ({})",
             found.table, found.rows, found.key, found.rule

@@ -111,7 +111,7 @@ async fn server(
         .query_one(
             "SELECT pg_catalog.pg_is_in_recovery(), \
              pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'), \
-             pg_catalog.current_user::pg_catalog.text",
+             current_user::pg_catalog.text",
             &[],
         )
         .await

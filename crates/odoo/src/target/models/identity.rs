@@ -23,7 +23,7 @@ const NAMES: &[(&str, &[&[&str]])] = &[
     ("ir_config_parameter", &[&["key"]]),
     ("ir_ui_view", &[&["key"]]),
     ("mail_message_subtype", &[&["name", "res_model"], &["name"]]),
-    ("res_partner", &[&["email", "name"]]),
+    ("res_partner", &[&["name", "email"]]),
 ];
 
 /// For all other tables, the first of these that both sides have.

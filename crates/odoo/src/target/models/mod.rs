@@ -47,6 +47,7 @@ use arkstream_postgres::{
 use async_trait::async_trait;
 use tokio_postgres::Client;
 
+use crate::registry::Resolution;
 use check::Facts;
 use maps::Mapping;
 use stage::Loaded;
@@ -313,6 +314,13 @@ fn resolving(facts: &Facts) -> Resolving {
     Resolving {
         same_database: theirs.is_some() && theirs == ours,
         keep_dangling: facts.mode == Mode::Replace,
+        models_here: facts
+            .registry
+            .models
+            .values()
+            .filter(|model| matches!(model.resolution, Resolution::Relation(_)))
+            .map(|model| model.name.clone())
+            .collect(),
     }
 }
 

@@ -216,11 +216,6 @@ impl Tables {
         self.all.iter().find(|table| table.name() == name)
     }
 
-    /// The table with that number.
-    pub(super) fn numbered(&self, number: usize) -> Option<&Table> {
-        self.all.iter().find(|table| table.number == number)
-    }
-
     pub(super) fn of(&self, class: Class) -> impl Iterator<Item = &Table> {
         self.all.iter().filter(move |table| table.class == class)
     }

@@ -11,6 +11,7 @@ use arkstream_pipeline::Failure;
 use arkstream_postgres::{Staging, failure_of, quote_ident, quote_literal};
 use tokio_postgres::Client;
 
+use super::maps::text_array;
 use super::references::Reference;
 use super::tables::{Class, Column, Table, Tables, col};
 
@@ -21,6 +22,9 @@ pub(super) struct Resolving {
     /// Whether a reference to a row that the bundle's own models do not have stays as it is: the
     /// models' rows become exactly the bundle's, so it leads nowhere, as before.
     pub(super) keep_dangling: bool,
+    /// Models of the target that have a table. What names another model leads nowhere, here as
+    /// there, and stays as it is.
+    pub(super) models_here: Vec<String>,
 }
 
 /// Creates maps, functions and views for all tables.
@@ -32,9 +36,13 @@ pub(super) async fn create(
 ) -> Result<(), Failure> {
     let mut sql = vec![format!(
         "CREATE TABLE {} (model pg_catalog.text, old pg_catalog.int8, new pg_catalog.int8, PRIMARY KEY (model, old)); \
-         CREATE TABLE {} (model pg_catalog.text PRIMARY KEY, whole pg_catalog.bool NOT NULL)",
+         CREATE TABLE {} (model pg_catalog.text PRIMARY KEY, whole pg_catalog.bool NOT NULL); \
+         CREATE TABLE {here} (model pg_catalog.text PRIMARY KEY); \
+         INSERT INTO {here} SELECT pg_catalog.unnest({}) ON CONFLICT DO NOTHING",
         staging.name("by_model"),
         staging.name("known"),
+        text_array(&resolving.models_here),
+        here = staging.name("here"),
     )];
     for table in &tables.all {
         let (map, number) = (staging.name(&format!("m{}", table.number)), table.number);
@@ -189,12 +197,13 @@ fn value(
 fn functions(staging: &Staging, tables: &Tables, resolving: &Resolving) -> Vec<String> {
     let by_model = staging.name("by_model");
     let known = staging.name("known");
+    let here = staging.name("here");
     let id = staging.name("target_id");
     let stays = |yes: bool, value: &str| {
         if yes {
             value.to_owned()
         } else {
-            "NULL".to_owned()
+            "NULL::pg_catalog.int8".to_owned()
         }
     };
     let attachments = tables.odoo("ir_attachment").filter(|table| table.has_id());
@@ -213,7 +222,7 @@ fn functions(staging: &Staging, tables: &Tables, resolving: &Resolving) -> Vec<S
             "model pg_catalog.text, id pg_catalog.int8",
             "pg_catalog.int8",
             format!(
-                "SELECT CASE WHEN $2 IS NULL OR $1 IS NULL THEN $2 ELSE COALESCE( \
+                "SELECT CASE WHEN $2 IS NULL OR $1 IS NULL OR NOT EXISTS (SELECT FROM {here} h WHERE h.model = $1) THEN $2 ELSE COALESCE( \
                  (SELECT b.new FROM {by_model} b WHERE b.model = $1 AND b.old = $2), \
                  CASE WHEN (SELECT k.whole FROM {known} k WHERE k.model = $1) THEN {} ELSE {} END) END",
                 stays(resolving.keep_dangling, "$2"),
