@@ -27,6 +27,7 @@ pub mod durable;
 mod extract;
 mod framing;
 mod journal;
+mod ledger;
 mod publish;
 mod reader;
 mod streamed;
@@ -36,6 +37,7 @@ mod writer;
 
 pub use extract::extract_member;
 pub use journal::{JournalState, read_journal};
+pub use ledger::{LedgerFolder, records};
 pub use reader::BundleFile;
 pub use survey::{Surveyed, survey};
 pub use writer::{BundleWriter, Leftover, OutputPaths};

@@ -2,7 +2,7 @@
 
 use schemars::{Schema, schema_for};
 
-use crate::{Manifest, Metadata, ModelEntry, journal::Record};
+use crate::{Manifest, Metadata, ModelEntry, RestoreRecord, journal::Record};
 
 /// Every schema with the name of its file under `schemas/` (without `.schema.json`).
 #[must_use]
@@ -12,5 +12,6 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         ("manifest", schema_for!(Manifest)),
         ("metadata", schema_for!(Metadata)),
         ("model_list", schema_for!(Vec<ModelEntry>)),
+        ("restore", schema_for!(RestoreRecord)),
     ]
 }

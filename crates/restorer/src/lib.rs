@@ -1,4 +1,7 @@
-//! Reads a bundle back and proves it, through the ports and nothing else.
+//! Reads a bundle back: proves it, and restores it, through the ports and nothing else.
+//!
+//! [`Restore`] drives the targets of a restore; [`recover`], [`undo`] and [`forget`] are what
+//! becomes of it later, also in another process.
 //!
 //! [`verify`] holds every byte of a bundle against its manifest, on all cores, then lets the
 //! [`ContentCheck`]s look at what the members mean. It says which member, chunk and byte range is
@@ -11,6 +14,10 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod inventory;
+mod recover;
+mod restore;
 mod verify;
 
+pub use recover::{Recovered, describe, forget, recover, undo};
+pub use restore::{Ledger, Restore, Restored, unmapped};
 pub use verify::{VerifyOptions, VerifyReport, verify};
