@@ -7,5 +7,6 @@ mod age;
 mod consistency;
 mod failures;
 mod models;
+mod restore;
 mod tools;
 mod values;

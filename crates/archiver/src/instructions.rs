@@ -2,26 +2,9 @@
 
 use std::fmt::Write as _;
 
-use arkstream_format::{Component, Member, ModelEntry, ModelStatus, member_names};
+use arkstream_format::{Component, Member, ModelEntry, ModelStatus, age, member_names};
 
 use crate::describe::{Finished, StackFacts, human_size};
-
-/// Rebuilds AGE's catalogs after a restore: they hold raw OIDs, which a dump carries over
-/// unchanged. Both are read through the names that survive, emptied, and written again, labels
-/// after graphs; an UPDATE in place could hit a unique index half-way.
-const AGE_FIX_UP: &str = "\
-CREATE TEMP TABLE fixed_graph ON COMMIT DROP AS
-  SELECT n.oid AS graphid, g.name, g.namespace
-    FROM ag_catalog.ag_graph g JOIN pg_catalog.pg_namespace n ON n.oid = g.namespace;
-CREATE TEMP TABLE fixed_label ON COMMIT DROP AS
-  SELECT l.name, c.relnamespace AS graph, l.id, l.kind, l.relation, l.seq_name
-    FROM ag_catalog.ag_label l JOIN pg_catalog.pg_class c ON c.oid = l.relation;
-DELETE FROM ag_catalog.ag_label;
-DELETE FROM ag_catalog.ag_graph;
-INSERT INTO ag_catalog.ag_graph (graphid, name, namespace) SELECT graphid, name, namespace FROM fixed_graph;
-INSERT INTO ag_catalog.ag_label (name, graph, id, kind, relation, seq_name)
-  SELECT name, graph, id, kind, relation, seq_name FROM fixed_label;
-";
 
 pub(crate) fn render(
     facts: &StackFacts,
@@ -183,6 +166,7 @@ fn write_graph(out: &mut String, facts: &StackFacts, finished: &Finished<'_>) ->
     let info = &facts.database_info;
     let database = info.graph_database.as_deref().unwrap_or("graph");
     writeln!(out, "## Graph database (Apache AGE)\n")?;
+    let fix_up = age::FIX_UP;
     writeln!(
         out,
         "Restore into a **new** database as a superuser; never over an existing graph: without \
@@ -192,7 +176,7 @@ fn write_graph(out: &mut String, facts: &StackFacts, finished: &Finished<'_>) ->
          in one transaction:\n\n\
          ```sh\ncreatedb {database}_restored\n\
          cat restored/{} age_fix_up.sql | psql -X -v ON_ERROR_STOP=1 -1 -d {database}_restored\n```\n\n\
-         with this `age_fix_up.sql`:\n\n```sql\n{AGE_FIX_UP}```\n\n\
+         with this `age_fix_up.sql`:\n\n```sql\n{fix_up}```\n\n\
          If `psql` does not know `\\restrict`, it is older than the `pg_dump` that wrote the dump: \
          delete the two lines that begin with `\\restrict` and `\\unrestrict`.\n\
          Check it in a new session, for AGE caches its catalogs: \

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
     fs::{self, File, Metadata, OpenOptions},
     io,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
@@ -19,6 +20,9 @@ const NANOS: i128 = 1_000_000_000;
 
 /// File systems that keep whole seconds cannot show a change sooner.
 const COARSE_QUIET: Duration = Duration::from_secs(2);
+
+/// What a restore into a mount point keeps inside it begins like this; see `target::place`.
+pub(crate) const OWN_PREFIX: &str = ".arkstream_";
 
 /// What tells two states of a file apart without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +52,8 @@ pub(crate) struct Listing {
     pub(crate) empty_folders: Vec<String>,
     /// What cannot travel, and why.
     pub(crate) left_out: Vec<(String, String)>,
+    /// Entries that are not Chroma's and are passed over; see [`is_alien`].
+    pub(crate) aliens: Vec<String>,
 }
 
 impl Entry {
@@ -126,6 +132,10 @@ pub(crate) fn list(directory: &Path) -> Result<Listing, Failure> {
         let mut empty = true;
         for (name, metadata) in read_folder(&path)? {
             empty = false;
+            if folder.is_empty() && is_alien(&name) {
+                listing.aliens.push(name.to_string_lossy().into_owned());
+                continue;
+            }
             let Some(name) = name.to_str() else {
                 let shown = path.join(&name).to_string_lossy().into_owned();
                 let why = "its name is not UTF-8, which names in a bundle must be";
@@ -164,6 +174,12 @@ pub(crate) fn list(directory: &Path) -> Result<Listing, Failure> {
     listing.empty_folders.sort();
     listing.left_out.sort();
     Ok(listing)
+}
+
+/// Whether an entry of a Chroma directory belongs to somebody else: what a restore keeps inside a
+/// mount point, and the folder that a file system has at its root.
+pub(crate) fn is_alien(name: &OsStr) -> bool {
+    name == "lost+found" || name.as_encoded_bytes().starts_with(OWN_PREFIX.as_bytes())
 }
 
 fn belongs_to_sqlite(relative: &str) -> bool {
@@ -309,6 +325,23 @@ mod tests {
         assert_eq!(listing.left_out[0].0, "outside");
         assert_eq!(listing.empty_folders, ["void"]);
         assert_eq!(listing.files.len(), 1);
+    }
+
+    #[test]
+    fn what_a_restore_keeps_inside_a_mount_point_is_not_chromas() {
+        let directory = directory();
+        let path = directory.path();
+        for name in [".arkstream_0123456789abcdef", "lost+found"] {
+            fs::create_dir(path.join(name)).unwrap();
+            fs::write(path.join(name).join("file"), b"x").unwrap();
+        }
+        let mut listing = list(path).unwrap();
+        assert_eq!(listing.files.len(), 1);
+        listing.aliens.sort();
+        assert_eq!(
+            listing.aliens,
+            [".arkstream_0123456789abcdef", "lost+found"]
+        );
     }
 
     #[test]

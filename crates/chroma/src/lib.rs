@@ -1,4 +1,4 @@
-//! ChromaDB directories: hot-consistent reading and verification.
+//! ChromaDB directories: hot-consistent reading, verification and restore.
 //!
 //! A persistent Chroma directory holds
 //!
@@ -16,6 +16,8 @@
 //!   Chroma's writers for a bounded time, and no HNSW file counts as read before it proved stable.
 //! - [`verify`] proves a copy without Chroma: SQLite, the HNSW files, the pickle, and that all of
 //!   them speak of the same records.
+//! - [`ChromaTarget`] restores a directory beside the live one, exchanges the two in one step, and
+//!   takes it back.
 //!
 //! # The trap of POSIX locks
 //!
@@ -34,9 +36,11 @@ mod locked;
 mod source;
 mod summary;
 mod taken;
+mod target;
 mod verify;
 
 pub use source::{ChromaOptions, ChromaSource};
+pub use target::{ChromaTarget, ChromaTargetOptions};
 pub use verify::{ChromaFiles, DirectoryFiles, Problem, verify};
 
 /// The name of the SQLite database in a Chroma directory.

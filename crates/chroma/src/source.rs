@@ -171,6 +171,12 @@ impl Source for ChromaSource {
                 .iter()
                 .map(|(what, why)| format!("{what} is left out: {why}")),
         );
+        notes.extend(
+            listing
+                .aliens
+                .iter()
+                .map(|what| format!("{what} is not part of Chroma's data and is passed over")),
+        );
         Ok(SourcePlan { items, notes })
     }
 

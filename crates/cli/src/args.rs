@@ -4,6 +4,8 @@
 //! configuration file (see [`crate::settings`]); the command line wins over the environment, and
 //! the environment over the file.
 
+mod restore;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{
@@ -13,6 +15,11 @@ use clap::{
 use clap_complete::Shell;
 
 use crate::units;
+
+pub(crate) use restore::{
+    CredentialArgs, ForgetArgs, MissingReferenceArg, ModeArg, OnConflictArg, RestoreArgs,
+    RestoresArgs, UndoArgs,
+};
 
 /// Streams a whole AI application stack into one verified ZIP file.
 ///
@@ -109,6 +116,19 @@ pub(crate) enum Command {
   arkstream backup --odoo-db postgresql://odoo@localhost/prod --chroma /srv/chroma --no-graph
   arkstream backup --odoo-conf odoo.conf --dry-run")]
     Backup(BackupArgs),
+    /// Bring a bundle back: staged beside the live data, switched as a whole, reversible.
+    #[command(after_help = "Examples:
+  arkstream restore backup.zip --odoo-conf /etc/odoo/odoo.conf --chroma /srv/chroma \\
+      --graph-admin-db postgresql://postgres@localhost/sam_graph --dry-run
+  arkstream restore backup.zip --odoo-db postgresql://odoo@localhost/prod --components models \\
+      --mode merge --on-conflict newest")]
+    Restore(Box<RestoreArgs>),
+    /// Bring back what was live before a restore.
+    Undo(UndoArgs),
+    /// Drop what an undo of a restore would need.
+    Forget(ForgetArgs),
+    /// List restores whose former state is kept, or that were interrupted.
+    Restores(RestoresArgs),
     /// Prove a bundle: every byte, every row, every reference.
     Verify(VerifyArgs),
     /// List members, rows, sizes, ratios.
@@ -265,9 +285,10 @@ pub(crate) struct BackupArgs {
     pub(crate) progress: ProgressMode,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProgressMode {
     /// Bars on a terminal, lines elsewhere.
+    #[default]
     Auto,
     /// One bar a component.
     Bar,

@@ -10,6 +10,7 @@ mod args;
 mod checks;
 mod commands;
 mod exit;
+mod interrupt;
 mod logging;
 mod memory;
 mod output;
@@ -30,6 +31,10 @@ fn main() -> ExitCode {
         Command::Backup(args) => block_on(commands::backup::run(args, log)),
         Command::Doctor(args) => block_on(commands::doctor::run(args)),
         Command::Demo(args) => block_on(commands::demo::run(args, log)),
+        Command::Restore(args) => block_on(commands::restore::run(*args)),
+        Command::Undo(args) => block_on(commands::restore::run_undo(args)),
+        Command::Forget(args) => block_on(commands::restore::run_forget(args)),
+        Command::Restores(args) => commands::restore::run_list(&args),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Ls(args) => commands::inspect::ls(&args),
         Command::Show(args) => commands::inspect::show(&args),

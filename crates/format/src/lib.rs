@@ -10,6 +10,7 @@
 //! `schemas/`; a test holds the two against each other.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod age;
 mod component;
 mod digest;
 mod ids;

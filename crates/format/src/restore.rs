@@ -100,8 +100,6 @@ pub enum TargetPlace {
         staging: String,
         /// The name under which the former database is kept.
         kept: String,
-        /// Whether there was a live database before.
-        existed: bool,
     },
     /// A ChromaDB directory.
     Chroma {

@@ -200,8 +200,9 @@ fn resolve(given: &Path) -> Result<(PathBuf, bool), Failure> {
 
 fn unusable(given: &Path, why: impl std::fmt::Display) -> Failure {
     let attempted = format!("restore into the Chroma directory {}", given.display());
-    Failure::new(FailureKind::Refused, attempted, why)
-        .help("name the persist directory of Chroma with --chroma; the folder it lies in must exist")
+    Failure::new(FailureKind::Refused, attempted, why).help(
+        "name the persist directory of Chroma with --chroma; the folder it lies in must exist",
+    )
 }
 
 /// Whether a directory is the root of a mount, be it of a part of the same file system.
@@ -238,11 +239,7 @@ mod tests {
         fs::create_dir(&live).unwrap();
         let paths = Paths::choose(&live, ID, now()).unwrap();
         assert!(paths.kept.ends_with("chroma_backup_20231114_221320"));
-        assert!(
-            paths
-                .staging
-                .ends_with("chroma.arkstream_0123456789abcdef")
-        );
+        assert!(paths.staging.ends_with("chroma.arkstream_0123456789abcdef"));
         assert_eq!(Paths::of(&paths.place()).unwrap(), paths);
     }
 

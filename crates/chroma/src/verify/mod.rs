@@ -37,6 +37,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(crate) use sqlite::open_read_only;
+
 use crate::{DATABASE, directory};
 
 /// The files of a Chroma directory, wherever they lie.

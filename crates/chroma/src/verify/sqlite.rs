@@ -68,7 +68,7 @@ impl Database {
         let claim = Claim::take(path, PATIENCE, || false)
             .map_err(|error| format!("it cannot be opened: {error}"))?
             .ok_or("another part of this process is reading it")?;
-        let connection = open_read_only(path, beside("-wal"))
+        let connection = open_read_only(path, !beside("-wal"))
             .map_err(|error| format!("SQLite cannot open it: {error}"))?;
         Ok(Self {
             connection,
@@ -307,7 +307,9 @@ pub(super) fn unreadable(check: &'static str, error: &rusqlite::Error) -> Proble
     )
 }
 
-fn open_read_only(path: &Path, has_wal: bool) -> rusqlite::Result<Connection> {
+/// Opens a database that must not be changed. `as_it_stands`: without a lock and without its
+/// write-ahead log, which creates no file beside it.
+pub(crate) fn open_read_only(path: &Path, as_it_stands: bool) -> rusqlite::Result<Connection> {
     let mut uri = OsString::from("file:");
     for byte in path.as_os_str().as_bytes() {
         match byte {
@@ -322,10 +324,10 @@ fn open_read_only(path: &Path, has_wal: bool) -> rusqlite::Result<Connection> {
         }
     }
     // An immutable database is read without its write-ahead log.
-    uri.push(if has_wal {
-        "?mode=ro"
-    } else {
+    uri.push(if as_it_stands {
         "?mode=ro&immutable=1"
+    } else {
+        "?mode=ro"
     });
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_URI

@@ -12,6 +12,7 @@ use arkstream_pipeline::{Budget, Cancel, Failure, Run};
 use crate::{
     args::{BackupArgs, ProgressMode},
     exit::Code,
+    interrupt::{or_interrupted, watch_signals},
     logging::LogBuffer,
     memory, output, progress,
     say::say,
@@ -94,50 +95,6 @@ fn with_leftover(failure: Failure, path: &std::path::Path) -> Failure {
         None => kept,
     };
     failure.help(help)
-}
-
-/// Raises `cancel` at the first SIGINT or SIGTERM. A second one ends the process at once.
-fn watch_signals(cancel: &Cancel) {
-    let cancel = cancel.clone();
-    tokio::spawn(async move {
-        if signal().await.is_ok() {
-            say("interrupted: stopping");
-            cancel.raise();
-            // Whoever asks twice does not want to wait for locks to be given back.
-            if signal().await.is_ok() {
-                #[expect(clippy::disallowed_methods, reason = "asked for, a second time")]
-                std::process::exit(Code::Interrupted as i32);
-            }
-        }
-    });
-}
-
-#[cfg(unix)]
-async fn signal() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) = (
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::terminate())?,
-    );
-    tokio::select! {
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
-    }
-}
-
-#[cfg(not(unix))]
-async fn signal() -> std::io::Result<()> {
-    tokio::signal::ctrl_c().await
-}
-
-async fn or_interrupted<T>(
-    cancel: &Cancel,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    tokio::select! {
-        outcome = work => outcome,
-        () = cancel.raised() => Err(Failure::interrupted()),
-    }
 }
 
 fn print_plan(

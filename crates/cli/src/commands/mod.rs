@@ -4,4 +4,5 @@ pub(crate) mod backup;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod inspect;
+pub(crate) mod restore;
 pub(crate) mod verify;

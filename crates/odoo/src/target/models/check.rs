@@ -6,7 +6,9 @@ use arkstream_format::{
     Component, Manifest, Metadata, ModelEntry, TableEntry, TableRole, major_of, member_names,
 };
 use arkstream_pipeline::{BundleReader, Checked, Failure, FailureKind};
-use arkstream_postgres::{Catalog, CatalogTable, Session, failure_of, read_catalog, server_info};
+use arkstream_postgres::{
+    Catalog, CatalogTable, Session, cutover, failure_of, read_catalog, server_info,
+};
 use globset::Glob;
 use tokio_postgres::Client;
 
@@ -419,18 +421,15 @@ async fn mode(
     if let Some(mode) = options.mode {
         return Ok(mode);
     }
-    let mut filled = Vec::new();
-    for entry in entries(manifest).filter(|entry| class_of(entry, chosen) == Class::Whole) {
-        if let Some(table) = live(catalog, entry) {
-            let sql = format!("SELECT EXISTS (SELECT FROM {} t)", from_live(table));
-            let row = client.query_one(&sql, &[]).await.map_err(|error| {
-                failure_of(&format!("look into {}", table.table.qualified()), &error)
-            })?;
-            if row.get(0) {
-                filled.push(entry.table.clone());
-            }
-        }
-    }
+    let tables: Vec<&CatalogTable> = entries(manifest)
+        .filter(|entry| class_of(entry, chosen) == Class::Whole)
+        .filter_map(|entry| live(catalog, entry))
+        .collect();
+    let fail = |error: tokio_postgres::Error| failure_of("look for rows in the target", &error);
+    client.batch_execute("BEGIN").await.map_err(fail)?;
+    let found = filled(client, &tables).await;
+    client.batch_execute("ROLLBACK").await.map_err(fail)?;
+    let filled = found?;
     if !filled.is_empty() {
         let named: Vec<&str> = filled.iter().take(5).map(String::as_str).collect();
         checked.problem(
@@ -455,4 +454,27 @@ async fn mode(
         );
     }
     Ok(Mode::Replace)
+}
+
+/// Tables that have rows. In a transaction that is rolled back, for row-level security is lifted.
+async fn filled(client: &Client, tables: &[&CatalogTable]) -> Result<Vec<String>, Failure> {
+    let guarded: Vec<u32> = tables
+        .iter()
+        .filter(|table| table.row_security)
+        .map(|table| table.table.oid)
+        .collect();
+    cutover::row_security::lift(client, &guarded).await?;
+    let mut filled = Vec::new();
+    for table in tables {
+        let name = table.table.qualified();
+        let sql = format!("SELECT EXISTS (SELECT FROM {} t)", from_live(table));
+        let row = client
+            .query_one(&sql, &[])
+            .await
+            .map_err(|error| failure_of(&format!("look into {name}"), &error))?;
+        if row.get(0) {
+            filled.push(name);
+        }
+    }
+    Ok(filled)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arkstream_format::TableEntry;
-use arkstream_postgres::CatalogTable;
+use arkstream_postgres::{Catalog, CatalogTable};
 
 use crate::registry::Registry;
 use crate::source::model_column;
@@ -44,14 +44,17 @@ const PAIRS: &[(&str, &str, &str)] = &[
 pub(super) fn of_table(
     entry: &TableEntry,
     live: &CatalogTable,
+    catalog: &Catalog,
     registry: &Registry,
     table_of_model: &BTreeMap<String, String>,
 ) -> BTreeMap<String, Reference> {
+    // An inheriting table has its parent's columns, without the parent's keys and models.
+    let family = family(catalog, live);
     let mut found = BTreeMap::new();
     let mut put = |column: &str, reference: Reference| {
         found.entry(column.to_owned()).or_insert(reference);
     };
-    for key in &live.foreign_keys {
+    for key in family.iter().flat_map(|table| &table.foreign_keys) {
         if let ([column], [referenced]) =
             (key.columns.as_slice(), key.referenced_columns.as_slice())
             && referenced == "id"
@@ -67,7 +70,10 @@ pub(super) fn of_table(
     if live.table.name == "ir_default" {
         put("json_value", Reference::Default);
     }
-    for model in registry.models_of(live.table.oid) {
+    let models = family
+        .iter()
+        .flat_map(|table| registry.models_of(table.table.oid));
+    for model in models {
         for field in model.fields.values() {
             let Some(column) = live.column(&field.name) else {
                 continue;
@@ -112,6 +118,22 @@ pub(super) fn of_table(
     }
     found.remove("id");
     found
+}
+
+/// A table and those it inherits from, however far.
+fn family<'c>(catalog: &'c Catalog, live: &'c CatalogTable) -> Vec<&'c CatalogTable> {
+    let mut family = vec![live];
+    let mut next = 0;
+    while let Some(table) = family.get(next) {
+        let oid = table.table.oid;
+        let parents: Vec<_> = catalog
+            .tables()
+            .filter(|t| t.kind == 'r' && t.children.contains(&oid))
+            .collect();
+        family.extend(parents);
+        next += 1;
+    }
+    family
 }
 
 impl Reference {

@@ -41,7 +41,13 @@ pub(super) async fn create(
         let staged = staging
             .table(client, restoring, &format!("s{number}"), entry)
             .await?;
-        let mut references = references::of_table(entry, live, &facts.registry, &table_of_model);
+        let mut references = references::of_table(
+            entry,
+            live,
+            &facts.catalog,
+            &facts.registry,
+            &table_of_model,
+        );
         let columns = entry
             .columns
             .iter()

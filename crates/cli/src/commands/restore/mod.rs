@@ -1,0 +1,317 @@
+//! `arkstream restore`, `undo`, `forget`, `restores`
+
+mod report;
+mod targets;
+
+use std::{
+    io::{IsTerminal as _, Write as _, stderr, stdin},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde_json::json;
+
+use arkstream_bundle::{BundleFile, LedgerFolder, records};
+use arkstream_format::{Component, RestorePhase, RestoreRecord};
+use arkstream_pipeline::{
+    Budget, BundleReader, Cancel, Checked, Event, Failure, FailureKind, Restoring,
+};
+use arkstream_restorer::{Ledger, Recovered, Restore, describe, forget, recover, undo};
+
+use crate::{
+    args::{ForgetArgs, RestoreArgs, RestoresArgs, UndoArgs},
+    exit::{self, Code},
+    interrupt::watch_signals,
+    memory, output, progress,
+    say::say,
+};
+
+/// The state folder as the restorer sees it.
+pub(crate) struct FolderLedger(LedgerFolder);
+
+impl Ledger for FolderLedger {
+    fn save(&self, record: &RestoreRecord) -> Result<(), Failure> {
+        self.0.save(record)
+    }
+}
+
+/// Restores a bundle.
+pub(crate) async fn run(args: RestoreArgs) -> Result<Code, Failure> {
+    let cancel = Cancel::default();
+    watch_signals(&cancel);
+    let state = state_dir(args.credentials.state_dir.as_deref())?;
+    let ledger = Arc::new(FolderLedger(LedgerFolder::open(&state)?));
+    if !args.dry_run {
+        recover_leftovers(&args, &ledger, &state).await?;
+    }
+    let bundle: Arc<dyn BundleReader> = Arc::new(BundleFile::open(&args.bundle)?);
+    let jobs = args.jobs.map_or_else(default_jobs, usize::from);
+    let budget = memory::budget(args.memory, jobs)?;
+    let restoring = Restoring {
+        id: new_id(),
+        bundle: Arc::clone(&bundle),
+        observer: progress::observer(args.progress),
+        cancel: cancel.clone(),
+        budget: Budget::new(budget),
+        jobs,
+    };
+    let components = targets::components(&args, bundle.as_ref())?;
+    let targets = targets::open(&args, &components, &restoring, &state)?;
+    announce(&restoring, &components);
+    let name = args
+        .bundle
+        .canonicalize()
+        .unwrap_or_else(|_| args.bundle.clone())
+        .display()
+        .to_string();
+    let mut restore = Restore::new(targets, restoring.clone(), ledger.clone(), &name);
+    let checked = restore.check().await;
+    cancel.check()?;
+    for warning in &checked.warnings {
+        say(format!("warning: {}", output::harmless(warning)));
+    }
+    if !checked.problems.is_empty() {
+        return Ok(refuse(&args, &checked)?);
+    }
+    if args.dry_run {
+        let plans = restore.rehearse().await?;
+        return report::dry_run(&args, &plans, &checked.warnings);
+    }
+    if !args.yes {
+        let plans = restore.rehearse().await?;
+        output::print(&report::plan_text(&plans))?;
+        confirm(&args)?;
+    }
+    let restored = restore.run().await?;
+    report::finished(&args, &components, &restored)
+}
+
+/// All problems at once; the exit code is that of the gravest.
+fn refuse(args: &RestoreArgs, checked: &Checked) -> Result<Code, Failure> {
+    let rank = |kind: FailureKind| match kind {
+        FailureKind::Interrupted => 0,
+        FailureKind::Damaged => 1,
+        FailureKind::Incompatible => 2,
+        FailureKind::Usage => 3,
+        FailureKind::Refused => 4,
+        _ => 5,
+    };
+    let gravest = checked.problems.iter().min_by_key(|p| rank(p.kind));
+    for problem in &checked.problems {
+        exit::report(problem);
+    }
+    if args.json {
+        let problems: Vec<_> = checked
+            .problems
+            .iter()
+            .map(|p| json!({"problem": p.to_string(), "help": p.advice()}))
+            .collect();
+        output::print_json(&json!({"problems": problems, "warnings": checked.warnings}))?;
+    }
+    let count = checked.problems.len();
+    say(format!(
+        "{count} problem{}; nothing was changed",
+        if count == 1 { "" } else { "s" }
+    ));
+    Ok(gravest.map_or(Code::Internal, Code::of))
+}
+
+fn announce(restoring: &Restoring, components: &[Component]) {
+    for component in components {
+        if let Some(sum) = restoring.bundle.manifest().components.get(component) {
+            restoring.tell(Event::Planned {
+                component: *component,
+                bytes: sum.raw_bytes,
+                items: sum.members,
+            });
+        }
+    }
+}
+
+fn confirm(args: &RestoreArgs) -> Result<(), Failure> {
+    let attempted = format!("restore {}", args.bundle.display());
+    if !stdin().is_terminal() {
+        return Err(Failure::new(
+            FailureKind::Usage,
+            attempted,
+            "nobody is there to agree to the plan",
+        )
+        .help("give --yes to restore without a question, or --dry-run to see the plan"));
+    }
+    let _ = write!(stderr(), "Restore this? Type yes: ");
+    let mut answer = String::new();
+    let read = stdin().read_line(&mut answer);
+    match read {
+        Ok(_) if answer.trim() == "yes" => Ok(()),
+        _ => Err(Failure::interrupted()),
+    }
+}
+
+/// Ends what a killed restore or undo left behind.
+async fn recover_leftovers(
+    args: &RestoreArgs,
+    ledger: &FolderLedger,
+    state: &Path,
+) -> Result<(), Failure> {
+    for record in records(state)? {
+        let mut record = record?;
+        if !matches!(
+            record.phase,
+            RestorePhase::Staging | RestorePhase::CuttingOver | RestorePhase::Undoing
+        ) {
+            continue;
+        }
+        let id = record.restore_id.clone();
+        let mut targets = targets::reopen(&record, &args.credentials)?;
+        let done = recover(&mut record, &mut targets, ledger)
+            .await
+            .map_err(|failure| {
+                let why = format!(
+                    "the restore {id} was interrupted and could not be ended: {}",
+                    failure.why()
+                );
+                let longer = Failure::new(failure.kind, failure.attempted(), why);
+                longer.help(failure.advice().map_or_else(
+                    || format!("mend that, then run again; `arkstream undo {id}` does the same"),
+                    str::to_owned,
+                ))
+            })?;
+        say(recovered(&id, done));
+    }
+    Ok(())
+}
+
+fn recovered(id: &str, done: Recovered) -> String {
+    let what = match done {
+        Recovered::Nothing => "had ended",
+        Recovered::Discarded => {
+            "had been interrupted while loading: what it had loaded is removed, nothing live was touched"
+        }
+        Recovered::Finished => "had been interrupted after its cut-over: it is complete",
+        Recovered::Reverted => {
+            "had been interrupted in its cut-over: everything is as it was before"
+        }
+    };
+    format!("the restore {id} {what}")
+}
+
+/// Undoes a restore, or ends one that was interrupted.
+pub(crate) async fn run_undo(args: UndoArgs) -> Result<Code, Failure> {
+    let state = state_dir(args.credentials.state_dir.as_deref())?;
+    let ledger = FolderLedger(LedgerFolder::open(&state)?);
+    let mut record = ledger.0.load(&args.id)?;
+    let mut targets = targets::reopen(&record, &args.credentials)?;
+    match recover(&mut record, &mut targets, &ledger).await? {
+        Recovered::Nothing => {}
+        done @ (Recovered::Discarded | Recovered::Reverted) => {
+            output::print(&format!("{}\n", recovered(&args.id, done)))?;
+            return Ok(Code::Complete);
+        }
+        done @ Recovered::Finished => say(recovered(&args.id, done)),
+    }
+    undo(&mut record, &mut targets, &ledger, args.force).await?;
+    output::print(&format!(
+        "the restore {} is undone: everything is as it was before\n",
+        args.id
+    ))?;
+    Ok(Code::Complete)
+}
+
+/// Drops what an undo would need.
+pub(crate) async fn run_forget(args: ForgetArgs) -> Result<Code, Failure> {
+    let state = state_dir(args.credentials.state_dir.as_deref())?;
+    let ledger = FolderLedger(LedgerFolder::open(&state)?);
+    let mut record = ledger.0.load(&args.id)?;
+    let mut targets = targets::reopen(&record, &args.credentials)?;
+    forget(&mut record, &mut targets, &ledger).await?;
+    output::print(&format!(
+        "the former state before the restore {} is dropped\n",
+        args.id
+    ))?;
+    Ok(Code::Complete)
+}
+
+/// Lists restores.
+pub(crate) fn run_list(args: &RestoresArgs) -> Result<Code, Failure> {
+    let state = state_dir(args.state_dir.as_deref())?;
+    let mut code = Code::Complete;
+    let mut found = Vec::new();
+    for record in records(&state)? {
+        match record {
+            Ok(record) => found.push(record),
+            Err(failure) => {
+                exit::report(&failure);
+                code = Code::LeftOut;
+            }
+        }
+    }
+    found.retain(|record| {
+        args.all
+            || !matches!(
+                record.phase,
+                RestorePhase::Reverted | RestorePhase::Discarded | RestorePhase::Forgotten
+            )
+    });
+    if args.json {
+        output::print_json(&found)?;
+        return Ok(code);
+    }
+    let rows: Vec<Vec<String>> = found
+        .iter()
+        .map(|record| {
+            let components: Vec<&str> = record.targets.iter().map(|t| t.component.name()).collect();
+            vec![
+                record.restore_id.clone(),
+                record
+                    .started_at
+                    .format("%Y-%m-%d %H:%M:%S UTC")
+                    .to_string(),
+                components.join(","),
+                describe(record.phase).to_owned(),
+                record.bundle.clone(),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        output::print("no restore is kept\n")?;
+    } else {
+        output::print(&output::table(
+            &["restore", "began", "components", "state", "bundle"],
+            &rows,
+        ))?;
+    }
+    Ok(code)
+}
+
+fn state_dir(named: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(dir) = named {
+        return Ok(dir.to_owned());
+    }
+    let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(dir) = var("XDG_STATE_HOME") {
+        return Ok(PathBuf::from(dir).join("arkstream"));
+    }
+    match var("HOME") {
+        Some(home) => Ok(PathBuf::from(home).join(".local/state/arkstream")),
+        None => Err(Failure::new(
+            FailureKind::Usage,
+            "find the state folder",
+            "neither --state-dir nor HOME is set",
+        )
+        .help("name a folder with --state-dir")),
+    }
+}
+
+fn default_jobs() -> usize {
+    std::thread::available_parallelism().map_or(2, |cores| cores.get().min(4))
+}
+
+/// 16 digits and letters: usable in names of schemas, databases and files.
+fn new_id() -> String {
+    uuid::Uuid::new_v4()
+        .simple()
+        .to_string()
+        .chars()
+        .take(16)
+        .collect()
+}

@@ -1,0 +1,8 @@
+//! `arkstream restore`, `undo`, `forget`, `restores`, on a stack of their own.
+
+mod compare;
+mod modes;
+mod refusals;
+mod round_trip;
+mod stage;
+mod whole;

@@ -1,0 +1,1 @@
+//! `replace` and `merge` beside other models' data.
