@@ -15,13 +15,16 @@ use crate::{DATABASE, DirectoryFiles, directory::group_of, verify};
 /// The lines that people are shown of many.
 const SHOWN: usize = 20;
 
+/// Size and BLAKE3 of files, by path.
+pub(super) type Digests = BTreeMap<String, (u64, Digest)>;
+
 /// Compares a directory with the bundle: every file, the counts, and Chroma's own consistency.
 /// Returns also size and BLAKE3 of every file of the bundle that is there.
 pub(super) fn prove(
     directory: &Path,
     manifest: &Manifest,
     wanted: &[Wanted],
-) -> Result<(Vec<Proof>, BTreeMap<String, (u64, Digest)>), Failure> {
+) -> Result<(Vec<Proof>, Digests), Failure> {
     let unreadable =
         |path: &Path, error| durable::refused(format!("read back {}", path.display()), error);
     let found = tree(directory).map_err(|error| unreadable(directory, error))?;

@@ -217,6 +217,20 @@ fn a_commit_that_is_killed_leaves_all_or_nothing_and_can_be_finished() {
 }
 
 #[test]
+fn a_commit_that_is_killed_can_be_finished_without_looking() {
+    for way in WAYS {
+        at_every_step(way, |stage, steps| {
+            let done = stage.commit(stage.killed_after(steps).as_ref()).is_ok();
+            stage.commit(stage.switch().as_ref()).unwrap();
+            assert_eq!(look(stage, "finished"), Standing::New);
+            stage.switch().revert().unwrap();
+            assert_eq!(look(stage, "reverted"), Standing::Old);
+            done
+        });
+    }
+}
+
+#[test]
 fn a_commit_that_is_killed_can_be_reverted_without_looking() {
     for way in WAYS {
         at_every_step(way, |stage, steps| {
@@ -279,6 +293,22 @@ fn a_revert_that_is_killed_can_be_discarded() {
             done
         });
     }
+}
+
+#[test]
+fn where_names_can_be_exchanged_there_is_always_a_live_directory() {
+    at_every_step(Way::Exchange, |stage, steps| {
+        let there = || {
+            let live = stage.live();
+            live == old() || live == new()
+        };
+        let committed = stage.commit(stage.killed_after(steps).as_ref()).is_ok();
+        assert!(there(), "commit killed after {steps}");
+        stage.commit(stage.switch().as_ref()).unwrap();
+        let reverted = stage.killed_after(steps).revert().is_ok();
+        assert!(there(), "revert killed after {steps}");
+        committed && reverted
+    });
 }
 
 #[test]

@@ -18,6 +18,8 @@ use arkstream_pipeline::{
 };
 use arkstream_restorer::{Ledger, Recovered, Restore, describe, forget, recover, undo};
 
+use targets::Given;
+
 use crate::{
     args::{ForgetArgs, RestoreArgs, RestoresArgs, UndoArgs},
     exit::{self, Code},
@@ -153,6 +155,7 @@ async fn recover_leftovers(
     ledger: &FolderLedger,
     state: &Path,
 ) -> Result<(), Failure> {
+    let given = Given::of(args)?;
     for record in records(state)? {
         let mut record = record?;
         if !matches!(
@@ -162,7 +165,7 @@ async fn recover_leftovers(
             continue;
         }
         let id = record.restore_id.clone();
-        let mut targets = targets::reopen(&record, &args.credentials)?;
+        let mut targets = targets::reopen(&record, &args.credentials, &given)?;
         let done = recover(&mut record, &mut targets, ledger)
             .await
             .map_err(|failure| {
@@ -200,7 +203,7 @@ pub(crate) async fn run_undo(args: UndoArgs) -> Result<Code, Failure> {
     let state = state_dir(args.credentials.state_dir.as_deref())?;
     let ledger = FolderLedger(LedgerFolder::open(&state)?);
     let mut record = ledger.0.load(&args.id)?;
-    let mut targets = targets::reopen(&record, &args.credentials)?;
+    let mut targets = targets::reopen(&record, &args.credentials, &Given::default())?;
     match recover(&mut record, &mut targets, &ledger).await? {
         Recovered::Nothing => {}
         done @ (Recovered::Discarded | Recovered::Reverted) => {
@@ -222,7 +225,7 @@ pub(crate) async fn run_forget(args: ForgetArgs) -> Result<Code, Failure> {
     let state = state_dir(args.credentials.state_dir.as_deref())?;
     let ledger = FolderLedger(LedgerFolder::open(&state)?);
     let mut record = ledger.0.load(&args.id)?;
-    let mut targets = targets::reopen(&record, &args.credentials)?;
+    let mut targets = targets::reopen(&record, &args.credentials, &Given::default())?;
     forget(&mut record, &mut targets, &ledger).await?;
     output::print(&format!(
         "the former state before the restore {} is dropped\n",

@@ -44,7 +44,10 @@ pub(super) fn components(
     }
     let mut chosen = Vec::new();
     for name in &args.components {
-        let component = name.parse::<Component>().ok().filter(|c| RESTORABLE.contains(c));
+        let component = name
+            .parse::<Component>()
+            .ok()
+            .filter(|c| RESTORABLE.contains(c));
         let Some(component) = component else {
             return Err(Failure::new(
                 FailureKind::Usage,
@@ -83,7 +86,11 @@ pub(super) fn open(
         let target: Box<dyn Target> = match component {
             Component::Models => {
                 let spec = odoo.clone().ok_or_else(|| {
-                    unnamed(*component, "--odoo-db URL (or --odoo-conf FILE)", components)
+                    unnamed(
+                        *component,
+                        "--odoo-db URL (or --odoo-conf FILE)",
+                        components,
+                    )
                 })?;
                 Box::new(ModelsTarget::new(spec, id, models_options(args)))
             }
@@ -110,7 +117,11 @@ pub(super) fn open(
                     .chroma
                     .clone()
                     .ok_or_else(|| unnamed(*component, "--chroma DIR", components))?;
-                Box::new(ChromaTarget::new(dir, id, chroma_options(&args.credentials))?)
+                Box::new(ChromaTarget::new(
+                    dir,
+                    id,
+                    chroma_options(&args.credentials),
+                )?)
             }
             Component::OdooDump | Component::Xlsx | Component::Description => continue,
         };
@@ -141,34 +152,65 @@ fn unnamed(component: Component, option: &str, components: &[Component]) -> Fail
     })
 }
 
+/// Connections that were named with their passwords. A record holds none.
+#[derive(Default)]
+pub(super) struct Given {
+    connections: Vec<ConnectSpec>,
+}
+
+impl Given {
+    pub(super) fn of(args: &RestoreArgs) -> Result<Self, Failure> {
+        let conf = args.odoo_conf.as_deref().map(OdooConf::read).transpose()?;
+        let odoo = odoo_database(args, conf.as_ref())?;
+        let graph = graph(args)?.map(|(admin, ..)| admin);
+        Ok(Self {
+            connections: odoo.into_iter().chain(graph).collect(),
+        })
+    }
+
+    /// The given connection to the same place, if there is one.
+    fn find(&self, text: &str) -> Option<ConnectSpec> {
+        self.connections
+            .iter()
+            .find(|spec| spec.without_password() == text)
+            .cloned()
+    }
+}
+
 /// The targets that another process left behind.
 pub(super) fn reopen(
     record: &RestoreRecord,
     credentials: &CredentialArgs,
+    given: &Given,
 ) -> Result<Vec<Box<dyn Target>>, Failure> {
+    let odoo_spec = |text: &str| match given.find(text) {
+        Some(spec) => Ok(spec),
+        None => odoo_spec(text, credentials),
+    };
+    let graph_spec = |text: &str| match given.find(text) {
+        Some(spec) => Ok(spec),
+        None => graph_spec(text, credentials),
+    };
     let id = &record.restore_id;
     let mut targets: Vec<Box<dyn Target>> = Vec::new();
     for target in &record.targets {
         let reopened: Box<dyn Target> = match &target.place {
             TargetPlace::Models { connection, .. } => Box::new(ModelsTarget::reopen(
                 &target.place,
-                odoo_spec(connection, credentials)?,
+                odoo_spec(connection)?,
                 ModelsTargetOptions {
                     lock_timeout: lock_timeout(credentials),
                     ..ModelsTargetOptions::default()
                 },
             )?),
             TargetPlace::Filestore { connection, .. } => {
-                let spec = connection
-                    .as_deref()
-                    .map(|text| odoo_spec(text, credentials))
-                    .transpose()?;
+                let spec = connection.as_deref().map(odoo_spec).transpose()?;
                 Box::new(FilestoreTarget::reopen(&target.place, id, spec)?)
             }
             TargetPlace::Graph { connection, .. } => Box::new(GraphTarget::reopen(
                 &target.place,
                 id,
-                graph_spec(connection, credentials)?,
+                graph_spec(connection)?,
                 graph_options(credentials, None),
             )?),
             TargetPlace::Chroma { .. } => Box::new(ChromaTarget::reopen(
