@@ -37,7 +37,7 @@ impl RestoreRecord {
 }
 
 /// How far a restore is. The legal transitions: staging → discarded; staging → cutting-over →
-/// live or reverted; live → undoing → reverted; live → forgotten.
+/// live or reverted; live → undoing → reverted; live → forgetting → forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RestorePhase {
@@ -53,6 +53,8 @@ pub enum RestorePhase {
     Reverted,
     /// Given up before anything live was touched.
     Discarded,
+    /// The former state is being dropped: an undo is no longer possible.
+    Forgetting,
     /// Every target is new and the former state is gone.
     Forgotten,
 }

@@ -18,6 +18,8 @@ pub enum Recovered {
     Finished,
     /// Some targets had been switched: all are as they were before.
     Reverted,
+    /// The former state was being dropped: all of it is.
+    Forgotten,
 }
 
 /// Ends what a restore or an undo that was killed left behind, by looking at the targets, which
@@ -48,12 +50,14 @@ pub async fn recover(
         }
         RestorePhase::CuttingOver | RestorePhase::Undoing => {
             revert_all(targets).await?;
-            for target in targets.iter_mut() {
-                target.discard().await?;
-                target.forget().await?;
-            }
+            forget_all(targets).await?;
             enter(record, RestorePhase::Reverted, ledger)?;
             Ok(Recovered::Reverted)
+        }
+        RestorePhase::Forgetting => {
+            forget_all(targets).await?;
+            enter(record, RestorePhase::Forgotten, ledger)?;
+            Ok(Recovered::Forgotten)
         }
         RestorePhase::Live
         | RestorePhase::Reverted
@@ -99,10 +103,7 @@ pub async fn undo(
     }
     enter(record, RestorePhase::Undoing, ledger)?;
     revert_all(targets).await?;
-    for target in targets.iter_mut() {
-        target.discard().await?;
-        target.forget().await?;
-    }
+    forget_all(targets).await?;
     enter(record, RestorePhase::Reverted, ledger)
 }
 
@@ -126,12 +127,20 @@ pub async fn forget(
         )
         .help(format!("`arkstream undo {}` ends it", record.restore_id)));
     }
+    match record.phase {
+        RestorePhase::Live | RestorePhase::Forgetting => {
+            enter(record, RestorePhase::Forgetting, ledger)?;
+            forget_all(targets).await?;
+            enter(record, RestorePhase::Forgotten, ledger)
+        }
+        _ => forget_all(targets).await,
+    }
+}
+
+async fn forget_all(targets: &mut [Box<dyn Target>]) -> Result<(), Failure> {
     for target in targets.iter_mut() {
         target.discard().await?;
         target.forget().await?;
-    }
-    if record.phase == RestorePhase::Live {
-        enter(record, RestorePhase::Forgotten, ledger)?;
     }
     Ok(())
 }
@@ -148,6 +157,7 @@ pub fn describe(phase: RestorePhase) -> &'static str {
         RestorePhase::Undoing => "in the middle of an undo",
         RestorePhase::Reverted => "undone",
         RestorePhase::Discarded => "given up before anything live was touched",
+        RestorePhase::Forgetting => "live; its former state is being dropped",
         RestorePhase::Forgotten => "live; its former state was forgotten",
     }
 }

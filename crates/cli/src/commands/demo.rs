@@ -1,4 +1,6 @@
-//! `arkstream demo`: a sample stack, backed up and verified before your eyes.
+//! `arkstream demo`: a sample stack, backed up, verified, destroyed and restored before your eyes.
+
+mod destroy;
 
 use std::{
     fs,
@@ -13,9 +15,11 @@ use arkstream_sample::{
     GraphSample, GraphSettings, OdooOptions, OdooSample, SampleError, Server, ServerOptions,
 };
 
+use destroy::{Inventory, Stack};
+
 use crate::{
-    args::{BackupArgs, DemoArgs, SourceArgs, VerifyArgs},
-    commands::{backup, verify},
+    args::{BackupArgs, CredentialArgs, DemoArgs, RestoreArgs, SourceArgs, VerifyArgs},
+    commands::{backup, restore, verify},
     exit::Code,
     logging::LogBuffer,
     output,
@@ -46,7 +50,7 @@ pub(crate) async fn run(args: DemoArgs, log: LogBuffer) -> Result<Code, Failure>
         BackupArgs {
             sources: SourceArgs {
                 odoo_db: Some(server.conninfo(ODOO)),
-                filestore: Some(filestore),
+                filestore: Some(filestore.clone()),
                 ..SourceArgs::default()
             },
             out: Some(bundle.clone()),
@@ -71,14 +75,66 @@ pub(crate) async fn run(args: DemoArgs, log: LogBuffer) -> Result<Code, Failure>
     say("5. comparing row counts with the database");
     let tables = compare_counts(&server, &bundle)?;
     output::print(&format!(
-        "\nthe rows of all {tables} model tables are in the bundle\nthe bundle: {0}\n\
+        "the rows of all {tables} model tables are in the bundle\n"
+    ))?;
+
+    say("6. destroying it: rows deleted, graph dropped, files and vectors removed");
+    let stack = Stack {
+        server: &server,
+        odoo: ODOO,
+        graph: GRAPH,
+        filestore: filestore.clone(),
+        chroma: chroma.clone(),
+    };
+    let before = stack.inventory(&bundle)?;
+    stack.destroy(&bundle)?;
+
+    say("7. arkstream restore");
+    let restored = restore::run(RestoreArgs {
+        bundle: bundle.clone(),
+        odoo_db: Some(server.conninfo(ODOO)),
+        filestore: Some(filestore),
+        graph_admin_db: Some(server.conninfo(GRAPH)),
+        chroma: Some(chroma),
+        yes: true,
+        credentials: CredentialArgs {
+            state_dir: Some(dir.join("state")),
+            ..CredentialArgs::default()
+        },
+        progress: args.progress,
+        ..RestoreArgs::default()
+    })
+    .await?;
+
+    say("8. comparing every table, every graph label and every file with what was there before");
+    let compared = compare(&before, &stack.inventory(&bundle)?)?;
+    output::print(&format!(
+        "all {compared} are as they were\n\nthe bundle: {0}\n\
          try:  unzip -l {0}\n      arkstream show {0}\n",
         bundle.display()
     ))?;
-    Ok(match (backed_up, verified) {
-        (Code::Complete, verified) => verified,
-        (backed_up, _) => backed_up,
-    })
+    let codes = [backed_up, verified, restored];
+    Ok(codes
+        .into_iter()
+        .find(|code| *code != Code::Complete)
+        .unwrap_or(Code::Complete))
+}
+
+/// Fails unless both are equal. Returns how much was compared.
+fn compare(before: &Inventory, after: &Inventory) -> Result<usize, Failure> {
+    let differing: Vec<&str> = before
+        .iter()
+        .filter(|(name, hash)| after.get(*name) != Some(*hash))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if differing.is_empty() {
+        return Ok(before.len());
+    }
+    Err(Failure::new(
+        FailureKind::Internal,
+        "bring the sample stack back",
+        format!("these differ: {}", differing.join(", ")),
+    ))
 }
 
 /// An empty folder of that name, as an absolute path.

@@ -183,7 +183,11 @@ impl<'a> Former<'a> {
                  UNION ALL SELECT 'd'::\"char\", {start}, {} FROM {rows}{} NOT r.goes",
                 list(&all, "t"),
                 emptied_columns("t"),
-                if not_kept.is_empty() { " WHERE" } else { " AND" }
+                if not_kept.is_empty() {
+                    " WHERE"
+                } else {
+                    " AND"
+                }
             ),
         };
         let what = attempted("keep the former versions of", table);

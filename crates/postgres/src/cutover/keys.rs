@@ -1,13 +1,12 @@
-//! Foreign keys, unique constraints and indexes of the changed tables: what orders them, what is
-//! dropped and made again.
+//! Foreign keys of the changed tables: what orders them, which are dropped and made again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use arkstream_pipeline::Failure;
+use arkstream_pipeline::{Failure, FailureKind};
 use petgraph::{algo::tarjan_scc, graph::DiGraph};
 use tokio_postgres::Client;
 
-use super::{TableDiff, run};
+use super::{Key, TableDiff, run};
 use crate::failure::failure_of;
 use crate::sql::{quote_ident, quote_literal};
 
@@ -25,6 +24,9 @@ pub(super) struct ForeignKey {
     pub(super) referenced: Vec<String>,
     /// `pg_constraint.confdeltype`.
     pub(super) on_delete: char,
+    /// The unique index of the referenced table that it leads to.
+    index: u32,
+    definition: String,
     drop: String,
     add: String,
 }
@@ -41,8 +43,8 @@ pub(super) async fn read(client: &Client, oids: &[u32]) -> Result<Vec<ForeignKey
         "SELECT k.conname::pg_catalog.text, k.conrelid, {}, NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a \
            WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) AND a.attnotnull), \
          k.confrelid, {}, k.confdeltype::pg_catalog.text, k.conrelid::pg_catalog.regclass::pg_catalog.text, \
-         pg_catalog.pg_get_constraintdef(k.oid), pg_catalog.obj_description(k.oid, 'pg_constraint') \
-         FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conparentid = 0 \
+         pg_catalog.pg_get_constraintdef(k.oid), pg_catalog.obj_description(k.oid, 'pg_constraint'), \
+         k.conindid FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conparentid = 0 \
          AND (k.conrelid = ANY ($1) OR k.confrelid = ANY ($1)) ORDER BY k.conrelid, k.conname",
         names("conkey", "conrelid"),
         names("confkey", "confrelid")
@@ -56,8 +58,10 @@ pub(super) async fn read(client: &Client, oids: &[u32]) -> Result<Vec<ForeignKey
         .map(|row| {
             let (name, table): (String, String) = (row.get(0), row.get(7));
             let comment: Option<String> = row.get(9);
+            let definition: String = row.get(8);
             let quoted = quote_ident(&name);
             ForeignKey {
+                index: row.get(10),
                 child: row.get(1),
                 columns: row.get(2),
                 nullable: row.get(3),
@@ -66,20 +70,18 @@ pub(super) async fn read(client: &Client, oids: &[u32]) -> Result<Vec<ForeignKey
                 on_delete: row.get::<_, String>(6).chars().next().unwrap_or('a'),
                 drop: format!("ALTER TABLE {table} DROP CONSTRAINT {quoted}"),
                 add: with_comment(
-                    format!(
-                        "ALTER TABLE {table} ADD CONSTRAINT {quoted} {}",
-                        row.get::<_, String>(8)
-                    ),
+                    format!("ALTER TABLE {table} ADD CONSTRAINT {quoted} {definition}"),
                     &format!("CONSTRAINT {quoted} ON {table}"),
                     comment,
                 ),
+                definition,
                 name,
             }
         })
         .collect())
 }
 
-fn with_comment(sql: String, object: &str, comment: Option<String>) -> String {
+pub(super) fn with_comment(sql: String, object: &str, comment: Option<String>) -> String {
     match comment {
         Some(comment) => format!("{sql}; COMMENT ON {object} IS {}", quote_literal(&comment)),
         None => sql,
@@ -88,18 +90,22 @@ fn with_comment(sql: String, object: &str, comment: Option<String>) -> String {
 
 /// The order of the tables and what has to be dropped for it.
 pub(super) struct Order {
-    /// Numbers of the diffs: what is referred to comes first.
-    pub(super) diffs: Vec<usize>,
-    /// Keys of each diff's table that lead into its own component, itself included, and may be
-    /// NULL: filled in a second step.
-    pub(super) second: BTreeMap<usize, Vec<ForeignKey>>,
+    /// Numbers of the diffs: what is referred to comes first; tables that refer to one another stand
+    /// together.
+    pub(super) components: Vec<Vec<usize>>,
     /// Keys that are dropped and made again.
     pub(super) dropped: Vec<ForeignKey>,
 }
 
 impl Order {
-    /// Orders the diffs. With `rebuild`, all keys of their tables are dropped.
-    pub(super) fn new(diffs: &[TableDiff], keys: &[ForeignKey], rebuild: bool) -> Self {
+    /// Orders the diffs. Dropped are the keys that lead to one of `indexes`, those that lead to
+    /// values that an update changes, and with `rebuild` all keys of the diffs' tables.
+    pub(super) fn new(
+        diffs: &[TableDiff],
+        keys: &[ForeignKey],
+        indexes: &[u32],
+        rebuild: bool,
+    ) -> Self {
         let by_oid: BTreeMap<u32, usize> = diffs
             .iter()
             .enumerate()
@@ -107,55 +113,38 @@ impl Order {
             .collect();
         let mut graph = DiGraph::<usize, ()>::new();
         let nodes: Vec<_> = (0..diffs.len()).map(|n| graph.add_node(n)).collect();
-        let inner: Vec<(&ForeignKey, usize, usize)> = keys
-            .iter()
-            .filter_map(|key| Some((key, *by_oid.get(&key.child)?, *by_oid.get(&key.parent)?)))
-            .collect();
-        for (_, child, parent) in &inner {
-            if let (Some(from), Some(to)) = (nodes.get(*child), nodes.get(*parent)) {
+        for key in keys {
+            let node = |oid: &u32| by_oid.get(oid).and_then(|number| nodes.get(*number));
+            if let (Some(from), Some(to)) = (node(&key.child), node(&key.parent)) {
                 graph.update_edge(*from, *to, ());
             }
         }
-        let components = tarjan_scc(&graph);
-        let mut component_of = vec![0; diffs.len()];
-        let mut order = Vec::new();
-        for (number, component) in components.iter().enumerate() {
-            let mut members: Vec<usize> = component
-                .iter()
-                .filter_map(|node| graph.node_weight(*node).copied())
-                .collect();
-            members.sort_unstable();
-            for member in members {
-                if let Some(of) = component_of.get_mut(member) {
-                    *of = number;
-                }
-                order.push(member);
-            }
-        }
-        let mut second: BTreeMap<usize, Vec<ForeignKey>> = BTreeMap::new();
-        let mut dropped = Vec::new();
-        let mut seen = BTreeSet::new();
-        for (key, child, parent) in &inner {
-            if component_of.get(*child) != component_of.get(*parent) {
-                continue;
-            }
-            if key.nullable {
-                second.entry(*child).or_default().push((*key).clone());
-            } else if child != parent && seen.insert((key.child, key.name.clone())) {
-                dropped.push((*key).clone());
-            }
-        }
-        if rebuild {
-            second.clear();
-            dropped = keys
-                .iter()
-                .filter(|key| by_oid.contains_key(&key.child))
-                .cloned()
-                .collect();
-        }
+        let components = tarjan_scc(&graph)
+            .iter()
+            .map(|component| {
+                let mut members: Vec<usize> = component
+                    .iter()
+                    .filter_map(|node| graph.node_weight(*node).copied())
+                    .collect();
+                members.sort_unstable();
+                members
+            })
+            .collect();
+        let dropped = keys
+            .iter()
+            .filter(|key| {
+                let owned = by_oid.contains_key(&key.child);
+                let parent = by_oid
+                    .get(&key.parent)
+                    .and_then(|number| diffs.get(*number));
+                indexes.contains(&key.index)
+                    || owned
+                        && (rebuild || parent.is_some_and(|parent| key.leads_to_values(parent)))
+            })
+            .cloned()
+            .collect();
         Self {
-            diffs: order,
-            second,
+            components,
             dropped,
         }
     }
@@ -174,80 +163,31 @@ impl Order {
 
     pub(super) async fn add_keys(&self, client: &Client) -> Result<(), Failure> {
         for key in &self.dropped {
-            run(
-                client,
-                &format!("make the foreign key {} again", key.name),
-                &key.add,
-            )
-            .await?;
+            let what = format!("make the foreign key {} again", key.name);
+            run(client, &what, &key.add).await?;
+            let sql = "SELECT pg_catalog.pg_get_constraintdef(k.oid) FROM pg_catalog.pg_constraint k \
+                       WHERE k.conrelid = $1 AND k.conname::pg_catalog.text = $2";
+            let row = client
+                .query_one(sql, &[&key.child, &key.name])
+                .await
+                .map_err(|error| failure_of(&what, &error))?;
+            let now: String = row.get(0);
+            if now != key.definition {
+                let why = format!("it was {} and would be {now}", key.definition);
+                return Err(Failure::new(FailureKind::Internal, what, why));
+            }
         }
         Ok(())
     }
 }
 
-/// Unique constraints, exclusion constraints and unique indexes that are dropped for a moment.
-pub(super) struct Uniques {
-    dropped: Vec<(String, String, String)>,
-}
-
-impl Uniques {
-    /// Drops those of tables in which rows could collide on the way: with updates, or with inserts
-    /// beside deletes. Those that a foreign key leads to stay.
-    pub(super) async fn drop(client: &Client, oids: &[u32]) -> Result<Self, Failure> {
-        let rows = client
-            .query(
-                "SELECT c.relname::pg_catalog.text, i.indrelid::pg_catalog.regclass::pg_catalog.text, \
-                        i.indexrelid::pg_catalog.regclass::pg_catalog.text, k.conname::pg_catalog.text, \
-                        COALESCE(pg_catalog.pg_get_constraintdef(k.oid), pg_catalog.pg_get_indexdef(i.indexrelid)), \
-                        COALESCE(pg_catalog.obj_description(k.oid, 'pg_constraint'), \
-                                 pg_catalog.obj_description(i.indexrelid, 'pg_class')) \
-                 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
-                 LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.contype IN ('u', 'x') \
-                 WHERE i.indrelid = ANY ($1) AND (i.indisunique OR i.indisexclusion) AND NOT i.indisprimary \
-                   AND i.indisvalid AND NOT i.indisreplident AND NOT i.indisclustered \
-                   AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint f WHERE f.contype = 'f' AND f.conindid = i.indexrelid) \
-                 ORDER BY 2, 1",
-                &[&oids],
-            )
-            .await
-            .map_err(|error| failure_of("read the unique constraints", &error))?;
-        let mut dropped = Vec::new();
-        for row in &rows {
-            let (table, index, definition): (String, String, String) =
-                (row.get(1), row.get(2), row.get(4));
-            let comment: Option<String> = row.get(5);
-            let (drop, add) = match row.get::<_, Option<String>>(3) {
-                Some(constraint) => {
-                    let name = quote_ident(&constraint);
-                    (
-                        format!("ALTER TABLE {table} DROP CONSTRAINT {name}"),
-                        with_comment(
-                            format!("ALTER TABLE {table} ADD CONSTRAINT {name} {definition}"),
-                            &format!("CONSTRAINT {name} ON {table}"),
-                            comment,
-                        ),
-                    )
-                }
-                None => (
-                    format!("DROP INDEX {index}"),
-                    with_comment(definition, &format!("INDEX {index}"), comment),
-                ),
-            };
-            run(client, &format!("drop {index} for a moment"), &drop).await?;
-            dropped.push((table, index, add));
-        }
-        Ok(Self { dropped })
-    }
-
-    pub(super) async fn add(&self, client: &Client) -> Result<(), Failure> {
-        for (table, index, add) in &self.dropped {
-            run(
-                client,
-                &format!("make the unique constraint {index} of {table} again"),
-                add,
-            )
-            .await?;
-        }
-        Ok(())
+impl ForeignKey {
+    /// Whether it refers to columns that updates of `parent` set.
+    fn leads_to_values(&self, parent: &TableDiff) -> bool {
+        matches!(parent.key, Key::Columns(_))
+            && self
+                .referenced
+                .iter()
+                .any(|column| parent.columns.contains(column) && !parent.is_key(column))
     }
 }

@@ -22,7 +22,10 @@ impl<'c> Outside<'c> {
             .tables
             .iter()
             .filter_map(|(oid, emptied)| {
-                Some((*oid, (catalog.by_oid(*oid)?, emptied.iter().cloned().collect())))
+                Some((
+                    *oid,
+                    (catalog.by_oid(*oid)?, emptied.iter().cloned().collect()),
+                ))
             })
             .collect();
         Self { tables }

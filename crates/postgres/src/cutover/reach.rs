@@ -84,7 +84,12 @@ pub(super) async fn find(
                     diff.live(),
                     diff.gone()
                 );
-                run(client, &attempted("lock the rows that go of", &diff.table), &sql).await?;
+                run(
+                    client,
+                    &attempted("lock the rows that go of", &diff.table),
+                    &sql,
+                )
+                .await?;
             }
             work.push(diff.table.table.oid);
         }
@@ -203,7 +208,12 @@ async fn follow(
         list(&key.columns, "c"),
         values_that_go(parent, diffs.get(&parent.table.oid).copied(), key),
     );
-    count(client, &attempted("find what deletions reach in", child), &sql).await
+    count(
+        client,
+        &attempted("find what deletions reach in", child),
+        &sql,
+    )
+    .await
 }
 
 /// Refuses differences that want a row and take away what it refers to: a live foreign key would

@@ -5,9 +5,12 @@ use std::time::Duration;
 use arkstream_pipeline::{Failure, FailureKind};
 use tokio_postgres::Client;
 
-use super::apply::change;
-use super::reach::{self, reach};
-use super::{ApplyOptions, Key, TableDiff, lock_tables, row_security, run, writable};
+use super::change::change;
+use super::outside::Outside;
+use super::reach::{self, Locking, reach};
+use super::{
+    Applied, ApplyOptions, Key, TableDiff, attempted, lock_tables, row_security, run, writable,
+};
 use crate::catalog::{Catalog, read_catalog};
 use crate::failure::failure_of;
 use crate::session::Session;
@@ -44,10 +47,7 @@ impl UndoTable {
 
 /// The hash of a row's text.
 pub(super) fn row_hash(columns: &[String], alias: &str) -> String {
-    format!(
-        "pg_catalog.md5(ROW({})::pg_catalog.text)",
-        super::list(columns, alias)
-    )
+    format!("pg_catalog.md5({})", super::row_text(columns, alias))
 }
 
 /// The tables of an undo schema.
@@ -217,10 +217,14 @@ async fn diffs(
 /// # Errors
 /// When the tables cannot be locked, or the former versions no longer fit (a unique value taken
 /// since, a table that is gone). Nothing is changed then.
-pub async fn undo(session: &Session, schema: &str, lock_timeout: Duration) -> Result<(), Failure> {
+pub async fn undo(
+    session: &Session,
+    schema: &str,
+    lock_timeout: Duration,
+) -> Result<Applied, Failure> {
     let client = session.client();
     if !is_live(client, schema).await? {
-        return Ok(());
+        return Ok(Applied::default());
     }
     run(client, "begin the undo", "BEGIN").await?;
     let done = undo_within(session, schema, lock_timeout).await;
@@ -234,8 +238,12 @@ async fn undo_within(
     session: &Session,
     schema: &str,
     lock_timeout: Duration,
-) -> Result<(), Failure> {
+) -> Result<Applied, Failure> {
     let client = session.client();
+    if !claim(client, schema).await? {
+        run(client, "end the undo", "ROLLBACK").await?;
+        return Ok(Applied::default());
+    }
     let catalog = read_catalog(client).await?;
     let diffs = diffs(client, &catalog, schema).await?;
     let gone = tables(client, schema).await?.len() - diffs.len();
@@ -252,31 +260,72 @@ async fn undo_within(
     let refs: Vec<_> = diffs.iter().map(|diff| diff.table.table.clone()).collect();
     lock_tables(session, &refs, lock_timeout).await?;
     let oids: Vec<u32> = refs.iter().map(|table| table.oid).collect();
-    let forced = row_security::lift(client, &oids).await?;
+    let mut forced = row_security::lift(client, &oids).await?;
     prepare_tables(client, &diffs).await?;
-    let reached = reach::find(client, &catalog, &diffs).await?;
-    super::apply::change_outside(client, &catalog, reached).await?;
-    change(client, &diffs, &ApplyOptions::default()).await?;
+    let reached = reach::find(client, &catalog, &diffs, Locking::Rows).await?;
+    forced.extend_from_slice(&reached.forced);
+    let outside = Outside::new(&catalog, &reached);
+    let (tables, keys_rebuilt) = change(client, &diffs, &outside, &ApplyOptions::default()).await?;
     row_security::force(client, &forced).await?;
     let sql = format!(
         "UPDATE {}.state SET value = 'undone' WHERE key = 'status'; COMMIT",
         quote_ident(schema)
     );
-    run(client, "commit the undo", &sql).await
+    run(client, "commit the undo", &sql).await?;
+    Ok(Applied {
+        tables,
+        reach: reached.found,
+        keys_rebuilt,
+    })
+}
+
+/// Keeps a second undo out until the transaction ends. False when another one was faster.
+async fn claim(client: &Client, schema: &str) -> Result<bool, Failure> {
+    let sql = format!(
+        "SELECT value FROM {}.state WHERE key = 'status' FOR UPDATE",
+        quote_ident(schema)
+    );
+    let row = client
+        .query_opt(&sql, &[])
+        .await
+        .map_err(|error| failure_of("begin the undo", &error))?;
+    Ok(row.is_some_and(|row| row.get::<_, String>(0) == "live"))
 }
 
 /// What the world did to the touched rows since: a row to be updated that is gone is inserted, one
-/// to be inserted that is there is updated.
+/// to be inserted that is there is updated, one to be deleted that is gone is left.
 async fn prepare_tables(client: &Client, diffs: &[TableDiff]) -> Result<(), Failure> {
-    for diff in diffs.iter().filter(|d| matches!(d.key, Key::Columns(_))) {
-        let sql = format!(
-            "UPDATE {0} u SET ark_op = 'i' WHERE u.ark_op = 'u' AND NOT EXISTS (SELECT FROM {1} t WHERE {2}); \
-             UPDATE {0} u SET ark_op = 'u' WHERE u.ark_op = 'i' AND u.ark_expect IS NULL AND EXISTS (SELECT FROM {1} t WHERE {2})",
-            diff.diff,
-            diff.live(),
-            diff.joined("t", "u")
-        );
-        run(client, "look at the rows as they are now", &sql).await?;
+    for diff in diffs {
+        let sql = match &diff.key {
+            Key::Columns(_) => {
+                let there = format!(
+                    "EXISTS (SELECT FROM {} t WHERE {})",
+                    diff.live(),
+                    diff.joined("t", "u")
+                );
+                format!(
+                    "DELETE FROM {0} u WHERE u.ark_op = 'd' AND NOT {there}; \
+                     UPDATE {0} u SET ark_op = CASE u.ark_op WHEN 'u' THEN 'i' ELSE 'u' END::\"char\" \
+                     WHERE CASE u.ark_op WHEN 'u' THEN NOT {there} WHEN 'i' THEN {there} ELSE false END",
+                    diff.diff
+                )
+            }
+            Key::WholeRow => {
+                let text = |alias: &str| super::row_text(&diff.columns, alias);
+                format!(
+                    "DELETE FROM {0} u USING (SELECT d.ctid AS place, {1} AS ark_text, \
+                       pg_catalog.row_number() OVER (PARTITION BY {1}) AS n FROM {0} d WHERE d.ark_op = 'd') d \
+                     LEFT JOIN (SELECT {2} AS ark_text, pg_catalog.count(*) AS n FROM {3} t GROUP BY 1) l \
+                     ON l.ark_text = d.ark_text WHERE u.ctid = d.place AND d.n > COALESCE(l.n, 0)",
+                    diff.diff,
+                    text("d"),
+                    text("t"),
+                    diff.live()
+                )
+            }
+        };
+        let what = attempted("look at the present rows of", &diff.table);
+        run(client, &what, &sql).await?;
     }
     Ok(())
 }

@@ -160,7 +160,10 @@ async fn recover_leftovers(
         let mut record = record?;
         if !matches!(
             record.phase,
-            RestorePhase::Staging | RestorePhase::CuttingOver | RestorePhase::Undoing
+            RestorePhase::Staging
+                | RestorePhase::CuttingOver
+                | RestorePhase::Undoing
+                | RestorePhase::Forgetting
         ) {
             continue;
         }
@@ -210,7 +213,7 @@ pub(crate) async fn run_undo(args: UndoArgs) -> Result<Code, Failure> {
             output::print(&format!("{}\n", recovered(&args.id, done)))?;
             return Ok(Code::Complete);
         }
-        done @ Recovered::Finished => say(recovered(&args.id, done)),
+        done @ (Recovered::Finished | Recovered::Forgotten) => say(recovered(&args.id, done)),
     }
     undo(&mut record, &mut targets, &ledger, args.force).await?;
     output::print(&format!(
