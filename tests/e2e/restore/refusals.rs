@@ -15,10 +15,11 @@ fn a_dry_run_changes_nothing_and_counts_what_the_real_run_does() {
     fs::create_dir_all(&place.chroma).expect("a folder");
     fs::write(place.chroma.join("former"), "x").expect("writes");
     let databases = || {
-        source()
-            .server
-            .psql("postgres", "SELECT datname FROM pg_database ORDER BY 1")
-            .expect("psql")
+        let sql = format!(
+            "SELECT datname FROM pg_database WHERE datname LIKE '{}%' ORDER BY 1",
+            place.graph
+        );
+        source().server.psql("postgres", &sql).expect("psql")
     };
     let state = || {
         let files = crate::support::files_below(&place.dir);
@@ -85,7 +86,7 @@ fn a_flipped_bit_is_refused_before_anything_is_staged_and_the_rest_can_be_restor
     let before = place.every_row();
     run(place.everything(&damaged).args(["--mode", "replace"]))
         .expect_code(4)
-        .says(&["ai.message", "--components filestore,graph,chroma"]);
+        .says(&["ai.message", "--components filestore,chroma,graph"]);
     assert_eq!(place.every_row(), before);
     assert_eq!(
         place.sql("SELECT count(*) FROM pg_namespace WHERE nspname ~ '^arkstream'"),

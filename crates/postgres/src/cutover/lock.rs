@@ -59,15 +59,21 @@ async fn blockers(session: &Session, table: &TableRef) -> String {
     let rows = other
         .client()
         .query(
-            "SELECT DISTINCT pg_catalog.format('process %s (user %s, %s, %s since %s)', a.pid, a.usename, \
-                 COALESCE(NULLIF(a.application_name, ''), 'no application name'), a.state, \
-                 pg_catalog.to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC')) \
+            "SELECT DISTINCT pg_catalog.format('process %s (user %s, %s, %s since %s)', a.pid, \
+                 COALESCE(a.usename, a.backend_type), \
+                 COALESCE(NULLIF(a.application_name, ''), 'no application name'), \
+                 COALESCE(a.state, 'unknown state') || CASE WHEN l.granted THEN '' ELSE ', waits for the table' END, \
+                 COALESCE(pg_catalog.to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC'), 'unknown')) \
              FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
-             WHERE l.locktype = 'relation' AND l.relation = $1 AND l.granted \
+             WHERE l.locktype = 'relation' AND l.relation = $1 AND a.pid <> $2 \
                AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) \
                AND l.mode IN ('RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareLock', \
                               'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
-               AND a.pid <> $2",
+             UNION ALL SELECT pg_catalog.format('prepared transaction %s (user %s, since %s)', p.gid, p.owner, p.prepared) \
+             FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_prepared_xacts p \
+               ON l.virtualtransaction = '-1/' || p.transaction::pg_catalog.text \
+             WHERE l.locktype = 'relation' AND l.relation = $1 AND l.pid IS NULL \
+               AND p.database = pg_catalog.current_database()",
             &[&table.oid, &session.backend_pid()],
         )
         .await;

@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 use super::keys::{self, ForeignKey};
 use super::{Key, TableDiff, attempted, count, from_live, list, row_security, run};
 use crate::catalog::{Catalog, CatalogTable};
-use crate::sql::{quote_ident, quote_literal};
+use crate::sql::quote_literal;
 
 /// The rows that are reached, in a temporary table `ark_reach`: table, place, and the columns that
 /// are emptied; without columns the row is deleted.

@@ -19,6 +19,9 @@ use crate::sql::{quote_ident, quote_literal};
 /// How many changed rows of a table are named.
 const EXAMPLES: i64 = 5;
 
+/// How long a look may wait for a table whose row-level security is lifted for it.
+const LOOK_LOCK_TIMEOUT: &str = "10s";
+
 /// A table of the undo schema.
 pub(super) struct UndoTable {
     /// The undo table as SQL.
@@ -134,43 +137,33 @@ async fn changes(client: &Client, schema: &str) -> Result<Vec<String>, Failure> 
     let catalog = read_catalog(client).await?;
     let diffs = diffs(client, &catalog, schema).await?;
     let oids: Vec<u32> = diffs.iter().map(|diff| diff.table.table.oid).collect();
+    let limit = format!("SET LOCAL lock_timeout = '{LOOK_LOCK_TIMEOUT}'");
+    run(client, "look for changes since the restore", &limit).await?;
     row_security::lift(client, &oids).await?;
     for table in tables(client, schema).await? {
-        let attempted = format!("look for changes in {}", table.name);
-        let fail = |error: tokio_postgres::Error| failure_of(&attempted, &error);
-        let (Key::Columns(key), Some(live)) = (&table.key, &table.live) else {
-            if table.live.is_none() {
-                lines.push(format!("{}.{} is gone", table.schema, table.name));
-            }
+        let live = catalog.by_name(&table.schema, &table.name);
+        let (Some(live), Some(from)) = (live, &table.live) else {
+            lines.push(format!("{}.{} is gone", table.schema, table.name));
             continue;
         };
-        let first = key
-            .first()
-            .map(|column| quote_ident(column))
-            .unwrap_or_default();
-        let sql = format!(
-            "SELECT COALESCE(t.{first}, u.{first})::pg_catalog.text, \
-             CASE WHEN u.ark_expect IS NULL THEN 'appeared again' WHEN t.{first} IS NULL THEN 'was deleted' ELSE 'was changed' END, \
-             pg_catalog.count(*) OVER () FROM {} u LEFT JOIN {live} t ON {} \
-             WHERE CASE WHEN t.{first} IS NULL THEN NULL ELSE {} END IS DISTINCT FROM u.ark_expect \
-             ORDER BY u.{first} LIMIT {EXAMPLES}",
-            table.undo,
-            table.joined("t", "u"),
-            row_hash(&table.columns, "t")
-        );
-        let rows = client.query(&sql, &[]).await.map_err(fail)?;
-        for row in &rows {
+        let now = writable(live);
+        let lost: Vec<&str> = table
+            .columns
+            .iter()
+            .filter(|column| !now.contains(column))
+            .map(String::as_str)
+            .collect();
+        if !lost.is_empty() {
             lines.push(format!(
-                "{} {} {} {}",
+                "{}: columns are gone: {}",
                 table.name,
-                key.join(","),
-                row.get::<_, String>(0),
-                row.get::<_, String>(1)
+                lost.join(", ")
             ));
+            continue;
         }
-        let more = rows.first().map_or(0, |row| row.get::<_, i64>(2)) - rows.len() as i64;
-        if more > 0 {
-            lines.push(format!("{}: {more} more rows", table.name));
+        match &table.key {
+            Key::Columns(key) => changed_rows(client, &table, key, from, &mut lines).await?,
+            Key::WholeRow => missing_rows(client, &table, from, &mut lines).await?,
         }
     }
     for found in reach(client, &catalog, &diffs).await? {
@@ -180,6 +173,79 @@ async fn changes(client: &Client, schema: &str) -> Result<Vec<String>, Failure> 
         ));
     }
     Ok(lines)
+}
+
+/// Rows that do not look as the restore left them.
+async fn changed_rows(
+    client: &Client,
+    table: &UndoTable,
+    key: &[String],
+    live: &str,
+    lines: &mut Vec<String>,
+) -> Result<(), Failure> {
+    let first = key
+        .first()
+        .map(|column| quote_ident(column))
+        .unwrap_or_default();
+    let sql = format!(
+        "SELECT pg_catalog.concat_ws(',', {keys}), \
+         CASE WHEN u.ark_expect IS NULL THEN 'appeared again' WHEN t.{first} IS NULL THEN 'was deleted' ELSE 'was changed' END, \
+         pg_catalog.count(*) OVER () FROM {} u LEFT JOIN {live} t ON {} \
+         WHERE CASE WHEN t.{first} IS NULL THEN NULL ELSE {} END IS DISTINCT FROM u.ark_expect \
+         ORDER BY {keys} LIMIT {EXAMPLES}",
+        table.undo,
+        table.joined("t", "u"),
+        row_hash(&table.columns, "t"),
+        keys = super::list(key, "u"),
+    );
+    let what = format!("look for changes in {}", table.name);
+    let rows = client
+        .query(&sql, &[])
+        .await
+        .map_err(|error| failure_of(&what, &error))?;
+    for row in &rows {
+        lines.push(format!(
+            "{} {} {} {}",
+            table.name,
+            key.join(","),
+            row.get::<_, String>(0),
+            row.get::<_, String>(1)
+        ));
+    }
+    let more = rows.first().map_or(0, |row| row.get::<_, i64>(2)) - rows.len() as i64;
+    if more > 0 {
+        lines.push(format!("{}: {more} more rows", table.name));
+    }
+    Ok(())
+}
+
+/// Of rows without a key only those can be missed that the restore brought.
+async fn missing_rows(
+    client: &Client,
+    table: &UndoTable,
+    live: &str,
+    lines: &mut Vec<String>,
+) -> Result<(), Failure> {
+    let text = |alias: &str| super::row_text(&table.columns, alias);
+    let sql = format!(
+        "SELECT COALESCE(pg_catalog.sum(GREATEST(u.n - COALESCE(l.n, 0), 0)), 0)::pg_catalog.int8 FROM \
+         (SELECT {} AS ark_text, pg_catalog.count(*) FILTER (WHERE d.ark_op = 'd') \
+            - pg_catalog.count(*) FILTER (WHERE d.ark_op = 'i') AS n FROM {} d GROUP BY 1) u \
+         LEFT JOIN (SELECT {} AS ark_text, pg_catalog.count(*) AS n FROM {live} t GROUP BY 1) l \
+         ON l.ark_text = u.ark_text",
+        text("d"),
+        table.undo,
+        text("t"),
+    );
+    let what = format!("look for changes in {}", table.name);
+    let missing = super::count(client, &what, &sql).await?;
+    if missing > 0 {
+        lines.push(format!(
+            "{}: {missing} rows are no longer there",
+            table.name
+        ));
+    }
+    Ok(())
 }
 
 /// The differences that lead back.

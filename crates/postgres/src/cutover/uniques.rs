@@ -56,7 +56,7 @@ const READ: &str = "\
       ARRAY (SELECT a.attname::pg_catalog.text FROM pg_catalog.unnest(i.indkey) WITH ORDINALITY u(attnum, position) \
         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.attnum \
         WHERE u.position <= i.indnkeyatts ORDER BY u.position), \
-      ARRAY (SELECT COALESCE(pg_catalog.format(' COLLATE %I.%I', n.nspname, l.collname), '') \
+      ARRAY (SELECT CASE WHEN l.oid IS NULL THEN '' ELSE pg_catalog.format(' COLLATE %I.%I', n.nspname, l.collname) END \
         FROM pg_catalog.unnest(i.indcollation) WITH ORDINALITY u(oid, position) \
         LEFT JOIN pg_catalog.pg_collation l ON l.oid = u.oid \
         LEFT JOIN pg_catalog.pg_namespace n ON n.oid = l.collnamespace \

@@ -3,6 +3,7 @@
 
 mod age;
 mod connect;
+mod cutover;
 mod dump;
 mod export;
 mod snapshot;

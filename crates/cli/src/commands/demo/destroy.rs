@@ -115,7 +115,8 @@ fn bundled_files(bundle: &Path) -> Result<std::collections::BTreeSet<String>, Fa
 
 fn hash_file(path: &Path) -> Result<String, Failure> {
     let bytes = fs::read(path).map_err(|error| failed(path, error))?;
-    Ok(format!("{:x}", Sha256::digest(bytes)))
+    let digest = Sha256::digest(bytes);
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn failed(path: &Path, error: io::Error) -> Failure {

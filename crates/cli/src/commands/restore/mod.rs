@@ -194,6 +194,9 @@ fn recovered(id: &str, done: Recovered) -> String {
             "had been interrupted while loading: what it had loaded is removed, nothing live was touched"
         }
         Recovered::Finished => "had been interrupted after its cut-over: it is complete",
+        Recovered::Forgotten => {
+            "had been interrupted while its former state was dropped: it is gone"
+        }
         Recovered::Reverted => {
             "had been interrupted in its cut-over: everything is as it was before"
         }

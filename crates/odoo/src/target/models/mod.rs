@@ -327,7 +327,8 @@ fn resolving(facts: &Facts) -> Resolving {
 /// Tables with row-level security.
 fn guarded(tables: &Tables) -> Vec<u32> {
     tables
-        .written()
+        .all
+        .iter()
         .filter(|table| table.live.row_security)
         .map(|table| table.live.table.oid)
         .collect()

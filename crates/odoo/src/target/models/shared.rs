@@ -52,7 +52,7 @@ const ORDER: &[&str] = &[
     "ir_attachment",
 ];
 
-/// What makes a row unique; the first column must be given.
+/// What makes a row unique, tried in turn; the first column must be given.
 const KEYS: &[(&str, &[&str])] = &[
     ("ir_model_data", &["module", "name"]),
     ("mail_followers", &["res_id", "res_model", "partner_id"]),
@@ -69,6 +69,15 @@ const KEYS: &[(&str, &[&str])] = &[
     ("ir_sequence", &["code", "company_id"]),
     ("mail_message", &["message_id", "model", "res_id"]),
     ("ir_attachment", &["res_field", "res_model", "res_id"]),
+    (
+        "ir_attachment",
+        &["name", "res_model", "res_id", "checksum", "create_date"],
+    ),
+    ("mail_tracking_value", &["mail_message_id", "field_id"]),
+    (
+        "mail_activity",
+        &["res_id", "res_model", "summary", "date_deadline", "user_id"],
+    ),
 ];
 
 /// What must be equal, beside the owner, for rows of one id to be one row.
@@ -247,14 +256,19 @@ async fn by_same_id(mapping: &Mapping<'_>, table: &Table) -> Result<(), Failure>
 }
 
 async fn by_key(mapping: &Mapping<'_>, table: &Table) -> Result<(), Failure> {
-    let Some((_, columns)) = KEYS.iter().find(|(name, _)| *name == table.name()) else {
-        return Ok(());
-    };
-    let columns: Vec<&str> = columns
-        .iter()
-        .copied()
-        .filter(|column| table.has(column))
-        .collect();
+    for (_, columns) in KEYS.iter().filter(|(name, _)| *name == table.name()) {
+        let columns: Vec<&str> = columns
+            .iter()
+            .copied()
+            .filter(|column| table.has(column))
+            .collect();
+        by_columns(mapping, table, &columns).await?;
+    }
+    Ok(())
+}
+
+/// Rows whose values of the columns occur exactly once on either side.
+async fn by_columns(mapping: &Mapping<'_>, table: &Table, columns: &[&str]) -> Result<(), Failure> {
     let Some(first) = columns.first() else {
         return Ok(());
     };
