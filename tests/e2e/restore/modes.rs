@@ -232,33 +232,33 @@ fn a_merge_equals_a_model_of_it_under_every_policy() {
 fn an_external_id_outweighs_an_id() {
     let place = Place::copy();
     // The record that the bundle knows under an external id stands under another id here.
-    let named = source().ask(
-        "SELECT d.res_id FROM ir_model_data d JOIN ai_service_type t ON t.id = d.res_id \
-         WHERE d.model = 'ai.service.type' ORDER BY 1 LIMIT 1",
+    let id = source().ask(
+        "SELECT min(res_id) FROM ir_model_data WHERE model = 'sam.knowledge.doc' AND module = '__import__'",
     );
-    let model = if named.is_empty() { None } else { Some(named) };
-    let Some(id) = model else {
-        panic!("the sample names no ai.service.type");
-    };
     place.sql(&format!(
-        "SET session_replication_role = replica; UPDATE ai_service_type SET id = 5001, name = 'moved' WHERE id = {id}; \
-         UPDATE ir_model_data SET res_id = 5001 WHERE model = 'ai.service.type' AND res_id = {id}"
+        "SET session_replication_role = replica; UPDATE ONLY sam_knowledge_doc SET id = 5001, name = '{{\"en_US\": \"moved\"}}' WHERE id = {id}; \
+         UPDATE ir_model_data SET res_id = 5001 WHERE model = 'sam.knowledge.doc' AND res_id = {id}"
     ));
-    let before = place.sql("SELECT count(*) FROM ai_service_type");
+    let before = place.sql("SELECT count(*) FROM ONLY sam_knowledge_doc");
     done(place.rows(bundle()).args([
         "--mode",
         "merge",
         "--on-conflict",
         "overwrite",
         "--models",
-        "ai.service.type",
+        "sam.knowledge.doc",
         "--missing-reference",
         "null",
     ]));
-    assert_eq!(place.sql("SELECT count(*) FROM ai_service_type"), before);
-    let name = source().ask(&format!("SELECT name FROM ai_service_type WHERE id = {id}"));
     assert_eq!(
-        place.sql("SELECT name FROM ai_service_type WHERE id = 5001"),
+        place.sql("SELECT count(*) FROM ONLY sam_knowledge_doc"),
+        before
+    );
+    let name = source().ask(&format!(
+        "SELECT name FROM ONLY sam_knowledge_doc WHERE id = {id}"
+    ));
+    assert_eq!(
+        place.sql("SELECT name FROM ONLY sam_knowledge_doc WHERE id = 5001"),
         name
     );
 }
