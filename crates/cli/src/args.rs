@@ -21,10 +21,10 @@ pub(crate) use restore::{
     RestoresArgs, UndoArgs,
 };
 
-/// Streams a whole AI application stack into one verified ZIP file.
+/// Streams a whole AI application stack into one verified ZIP file, and back.
 ///
 /// Odoo models, the Odoo filestore, an Apache AGE graph database and a ChromaDB directory, as of
-/// one moment, while everything keeps running.
+/// one moment, while everything keeps running. A restore happens as a whole or not at all.
 #[derive(Debug, Parser)]
 #[command(name = "arkstream", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
@@ -105,7 +105,7 @@ fn stem(name: &str) -> &str {
 
 const EXIT_CODES: &str = "Exit codes:
   0 complete   1 internal error   2 usage or configuration   3 finished, but something was left out
-  4 damage found   5 incompatible versions   6 output refused (exists, locked)
+  4 damage found   5 incompatible versions   6 output or target refused (exists, locked)
   7 source not reachable or tool missing   8 no space   130 interrupted";
 
 #[derive(Debug, Subcommand)]
@@ -141,14 +141,14 @@ pub(crate) enum Command {
     Extract(ExtractArgs),
     /// Say what is reachable, which tools were found, and what would be missing.
     Doctor(DoctorArgs),
-    /// Build a sample stack, back it up, verify it.
+    /// Build a sample stack, back it up, verify it, destroy it, restore it.
     Demo(DemoArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
         shell: Shell,
     },
-    /// Print a JSON Schema: manifest, metadata, model_list, journal or config.
+    /// Print a JSON Schema: manifest, metadata, model_list, journal, restore or config.
     Schema {
         /// Its name.
         name: String,

@@ -125,7 +125,7 @@ pub(crate) struct RestoreArgs {
     pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) credentials: CredentialArgs,
-    /// Where the report goes.  [default: beside the bundle, `<bundle>.restore-<id>.md`]
+    /// Where the report goes. By default it stands beside the bundle, `BUNDLE.restore-ID.md`.
     #[arg(long, env = "ARKSTREAM_REPORT", value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
     /// Connections that load at once.  [default: the number of cores, at most 4]

@@ -73,7 +73,7 @@ pub(crate) async fn run(args: RestoreArgs) -> Result<Code, Failure> {
         say(format!("warning: {}", output::harmless(warning)));
     }
     if !checked.problems.is_empty() {
-        return Ok(refuse(&args, &checked)?);
+        return refuse(&args, &checked);
     }
     if args.dry_run {
         let plans = restore.rehearse().await?;

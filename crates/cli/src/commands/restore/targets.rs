@@ -275,7 +275,6 @@ fn filestore(
 }
 
 /// The administrator's connection, the database's name, the application's connection.
-#[expect(clippy::type_complexity, reason = "used once")]
 fn graph(
     args: &RestoreArgs,
 ) -> Result<Option<(ConnectSpec, String, Option<ConnectSpec>)>, Failure> {

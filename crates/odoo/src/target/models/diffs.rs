@@ -89,7 +89,7 @@ fn by_id(mapping: &Mapping<'_>, table: &Table) -> String {
             row_text("x", names.iter().copied())
         )
     };
-    let live = table.from_live();
+    let live = table.only_live();
     let mut sql = format!(
         "SELECT {}, m.new::{id_type} AS id{wanted} FROM {} x JOIN {} m ON m.old = x.ark_old \
          LEFT JOIN {live} t ON t.id = m.new WHERE m.write AND (t.id IS NULL OR {differs})",
@@ -153,7 +153,7 @@ fn by_primary_key(mapping: &Mapping<'_>, table: &Table, key: &[String]) -> Strin
         .iter()
         .map(|name| format!(", x.{0} AS {0}", quote_ident(name)))
         .collect();
-    let live = table.from_live();
+    let live = table.only_live();
     let mut sql = format!(
         "SELECT DISTINCT ON ({keys}) {}{wanted} FROM {} x LEFT JOIN {live} t ON {on} \
          WHERE {given} AND {wins} AND ({absent} OR ({overwrites} AND {differs}))",
@@ -246,7 +246,7 @@ fn by_whole_row(mapping: &Mapping<'_>, table: &Table) -> String {
             row_text(alias, columns.iter().copied())
         )
     };
-    let (wanted, live) = (mapping.mapped(table), table.from_live());
+    let (wanted, live) = (mapping.mapped(table), table.only_live());
     let mut sql = format!(
         "SELECT 'i'::\"char\" AS ark_op, a.ark_n{} FROM {} a LEFT JOIN {} b ON b.ark_text = a.ark_text \
          WHERE a.ark_n > COALESCE(b.n, 0)",

@@ -107,7 +107,7 @@ async fn by_id(mapping: &Mapping<'_>, table: &Table, names: &[Vec<String>]) -> R
         key("t", columns, &table.live),
         map = mapping.map(table),
         w = mapping.typed(table),
-        live = table.from_live(),
+        live = table.only_live(),
     );
     mapping.run(table, &sql).await
 }
@@ -129,7 +129,7 @@ async fn by_owner(mapping: &Mapping<'_>, partners: &Table, owner: &str) -> Resul
         map = mapping.map(partners),
         w = mapping.typed(owner),
         owners = mapping.map(owner),
-        live = owner.from_live(),
+        live = owner.only_live(),
         p = mapping.typed(partners),
     );
     mapping.run(partners, &sql).await
@@ -151,7 +151,7 @@ async fn by_name(mapping: &Mapping<'_>, table: &Table, columns: &[String]) -> Re
         "INSERT INTO {map} SELECT b.id, l.id, 'name', false FROM {} b JOIN {} l ON l.key = b.key \
          ON CONFLICT DO NOTHING",
         side(&mapping.typed(table), "w"),
-        side(&table.from_live(), "t"),
+        side(&table.only_live(), "t"),
         map = mapping.map(table),
     );
     mapping.run(table, &sql).await

@@ -47,7 +47,7 @@ impl Mapping<'_> {
              FROM {w} w LEFT JOIN {live} t ON t.id = w.id",
             map = self.map(table),
             w = self.typed(table),
-            live = table.from_live(),
+            live = table.only_live(),
         );
         self.run(table, &sql).await
     }
@@ -64,7 +64,7 @@ impl Mapping<'_> {
              WHERE {same} AND NOT ({named} AND {live_named}) ON CONFLICT DO NOTHING",
             map = self.map(table),
             w = self.typed(table),
-            live = table.from_live(),
+            live = table.only_live(),
             named = self.has_external_id(table, "w.id"),
             live_named = self.has_live_external_id(table, "t.id"),
         );
@@ -87,9 +87,9 @@ impl Mapping<'_> {
              ORDER BY f.new, f.old ON CONFLICT DO NOTHING",
             map = self.map(table),
             data = self.typed(data),
-            live_data = data.from_live(),
+            live_data = data.only_live(),
             w = self.typed(table),
-            live = table.from_live(),
+            live = table.only_live(),
             models = text_array(&table.models),
         );
         self.run(table, &sql).await
@@ -110,7 +110,7 @@ impl Mapping<'_> {
         match self.tables.odoo("ir_model_data") {
             Some(data) => format!(
                 "EXISTS (SELECT FROM {} b WHERE b.res_id = {id} AND b.model = ANY({}) AND b.module <> '__export__')",
-                data.from_live(),
+                data.only_live(),
                 text_array(&table.models)
             ),
             None => "false".to_owned(),
@@ -138,7 +138,7 @@ impl Mapping<'_> {
              FROM {w} w, {live} t WHERE w.id = m.old AND t.id = m.new",
             map = self.map(table),
             w = self.typed(table),
-            live = table.from_live(),
+            live = table.only_live(),
         );
         self.run(table, &sql).await
     }
@@ -146,7 +146,7 @@ impl Mapping<'_> {
     /// Gives the rows that were not found an id: their own where it is free, else one beyond all.
     /// `candidate` is a condition over the row alias `w`.
     pub(super) async fn insert_rest(&self, table: &Table, candidate: &str) -> Result<(), Failure> {
-        let (map, w, live) = (self.map(table), self.typed(table), table.from_live());
+        let (map, w, live) = (self.map(table), self.typed(table), table.only_live());
         let free = format!(
             "INSERT INTO {map} SELECT w.id, w.id, 'new', true FROM {w} w WHERE ({candidate}) \
              AND NOT EXISTS (SELECT FROM {live} t WHERE t.id = w.id) ON CONFLICT DO NOTHING"

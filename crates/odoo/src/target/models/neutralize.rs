@@ -117,7 +117,7 @@ pub(super) async fn add(
 }
 
 fn live_from(live: &arkstream_postgres::CatalogTable, known: Option<&Table>) -> String {
-    known.map_or_else(|| from_live(live), Table::from_live)
+    known.map_or_else(|| from_live(live), Table::only_live)
 }
 
 async fn change(

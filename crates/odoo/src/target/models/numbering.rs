@@ -149,7 +149,7 @@ async fn beyond_rows(client: &Client, table: &Table) -> Result<(), Failure> {
     let sql = format!(
         "SELECT pg_catalog.pg_get_serial_sequence({}, 'id')::pg_catalog.text, (SELECT pg_catalog.max(t.id)::pg_catalog.int8 FROM {} t)",
         quote_literal(&table.live.table.sql()),
-        table.from_live()
+        table.only_live()
     );
     let row = client.query_one(&sql, &[]).await.map_err(|error| {
         failure_of(

@@ -20,7 +20,7 @@ pub(super) async fn prove(mapping: &Mapping<'_>) -> Result<Vec<Proof>, Failure> 
                 table,
                 &format!(
                     "SELECT pg_catalog.count(*)::pg_catalog.text FROM {} t",
-                    table.from_live()
+                    table.only_live()
                 ),
             )
             .await?;
@@ -54,7 +54,7 @@ fn sums(mapping: &Mapping<'_>, table: &Table) -> Option<(String, String)> {
              pg_catalog.hashtextextended({id} || {text}, 0)::pg_catalog.numeric), 0)"
         )
     };
-    let live = table.from_live();
+    let live = table.only_live();
     let x = mapping.mapped(table);
     if table.has_id() {
         let m = mapping.map(table);

@@ -215,7 +215,7 @@ async fn match_rows(mapping: &Mapping<'_>, table: &Table) -> Result<(), Failure>
              UNION SELECT m.new FROM {x} x JOIN {map} m ON m.old = x.ark_old WHERE {mine}; ANALYZE {o}",
             owned(mapping, table, "t"),
             o = mapping.staging.name(&format!("o{}", table.number)),
-            live = table.from_live(),
+            live = table.only_live(),
             x = mapping.mapped(table),
             map = mapping.map(table),
         );
@@ -250,7 +250,7 @@ async fn by_same_id(mapping: &Mapping<'_>, table: &Table) -> Result<(), Failure>
         row_text("t", names()),
         map = mapping.map(table),
         x = mapping.mapped(table),
-        live = table.from_live(),
+        live = table.only_live(),
     );
     mapping.run(table, &sql).await
 }
@@ -284,7 +284,7 @@ async fn by_columns(mapping: &Mapping<'_>, table: &Table, columns: &[&str]) -> R
         "INSERT INTO {map} SELECT b.id, l.id, 'key', true FROM {} b JOIN {} l ON l.key = b.key \
          ON CONFLICT DO NOTHING",
         side(&mapping.mapped(table), "x", "ark_old"),
-        side(&table.from_live(), "t", "id"),
+        side(&table.only_live(), "t", "id"),
         map = mapping.map(table),
     );
     mapping.run(table, &sql).await

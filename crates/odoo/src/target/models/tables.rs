@@ -59,7 +59,7 @@ impl Table {
     }
 
     /// The live table as SQL, without the rows of tables that inherit from it.
-    pub(super) fn from_live(&self) -> String {
+    pub(super) fn only_live(&self) -> String {
         from_live(&self.live)
     }
 

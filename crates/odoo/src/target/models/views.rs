@@ -143,7 +143,7 @@ fn value(
                         Class::Shared if resolving.same_database => format!(
                             "COALESCE(r{k}.new, (SELECT t.id FROM {} t WHERE t.id = {value} \
                              AND NOT EXISTS (SELECT FROM {map} z WHERE z.new = t.id)))",
-                            target.from_live()
+                            target.only_live()
                         ),
                         _ => format!("r{k}.new"),
                     }
@@ -271,7 +271,7 @@ fn functions(staging: &Staging, tables: &Tables, resolving: &Resolving) -> Vec<S
                      THEN {id}(f.relation::pg_catalog.text, $2::pg_catalog.int8)::pg_catalog.text ELSE $2 END \
                      FROM (SELECT $1) a(field) LEFT JOIN {} m ON m.old = a.field LEFT JOIN {} f ON f.id = m.new",
                     staging.name(&format!("m{}", fields.number)),
-                    fields.from_live()
+                    fields.only_live()
                 ),
                 None => "SELECT $2".to_owned(),
             },
