@@ -163,8 +163,22 @@ fn values_that_go(parent: &CatalogTable, diff: Option<&TableDiff>, key: &Foreign
             " UNION ALL SELECT {values} FROM {live} p JOIN ({}) g ON g.ark_rel = p.tableoid AND g.ark_row = p.ctid",
             diff.gone()
         ));
+        if taken_over(diff, key) {
+            sql = format!(
+                "({sql}) EXCEPT SELECT {} FROM {} d WHERE d.ark_op IN ('i', 'u')",
+                list(&key.referenced, "d"),
+                diff.diff
+            );
+        }
     }
     sql
+}
+
+/// Whether a wanted row may have the value of one that goes: where rows are told by something else.
+fn taken_over(parent: &TableDiff, key: &ForeignKey) -> bool {
+    let told =
+        matches!(&parent.key, Key::Columns(of) if of.iter().all(|c| key.referenced.contains(c)));
+    !told && key.referenced.iter().all(|c| parent.columns.contains(c))
 }
 
 /// Adds the rows of `child` whose key leads to a row of `parent` that goes. Returns how many are new.
@@ -225,9 +239,7 @@ pub(super) async fn contradictions(client: &Client, diffs: &[TableDiff]) -> Resu
         let (Some(child), Some(parent)) = (by_oid.get(&key.child), by_oid.get(&key.parent)) else {
             continue;
         };
-        // Where rows are told by something else, another row may take the value over.
-        let told = matches!(&parent.key, Key::Columns(of) if of.iter().all(|c| key.referenced.contains(c)));
-        if !told || !key.columns.iter().all(|c| child.columns.contains(c)) {
+        if !key.columns.iter().all(|c| child.columns.contains(c)) {
             continue;
         }
         let sql = format!(

@@ -146,7 +146,8 @@ fn contents(random: &mut Random, tables: &[Table]) -> Vec<Vec<Row>> {
             let mut codes: Vec<i64> = (1..=14).collect();
             let mut rows = Vec::new();
             for id in 1..=9 {
-                if !random.chance(55) && !(id == 9 && rows.is_empty()) {
+                let last_chance = id == 9 && rows.is_empty();
+                if !last_chance && !random.chance(55) {
                     continue;
                 }
                 let mut row = Row::new();
