@@ -132,7 +132,14 @@ fn sources() -> Vec<(PathBuf, String)> {
 /// Regenerate with `for s in …; do arkstream schema $s > schemas/$s.schema.json; done`.
 #[test]
 fn schemas_are_those_of_the_types() {
-    for name in ["manifest", "metadata", "model_list", "journal", "config"] {
+    for name in [
+        "manifest",
+        "metadata",
+        "model_list",
+        "journal",
+        "restore",
+        "config",
+    ] {
         let output = Command::new(env!("CARGO_BIN_EXE_arkstream"))
             .args(["schema", name])
             .output()

@@ -3,15 +3,15 @@
 
 mod chroma;
 mod configuration;
-mod connection;
+pub(crate) mod connection;
 mod discovery;
 mod doctor;
 mod filestore;
 mod interruption;
-mod namespace;
+pub(crate) mod namespace;
 mod output;
 mod pg_dump;
-mod running;
+pub(crate) mod running;
 mod tls;
 mod verdicts;
 
@@ -34,9 +34,11 @@ fn new_out() -> PathBuf {
 }
 
 /// A backup of the database at `url`, and of those other sources only that `others` names.
-fn backup(url: &str, out: &Path, others: &[&str]) -> Command {
+pub(crate) fn backup(url: &str, out: &Path, others: &[&str]) -> Command {
     let mut command = arkstream();
     command.args(["backup", "--progress", "none", "--odoo-db", url]);
+    // A failure is told at once, not after minutes of trying.
+    command.env("ARKSTREAM_RETRY_FOR", "0s");
     command.arg("--out").arg(out).args(others);
     for (named, declined) in [
         ("--filestore", "--no-filestore"),

@@ -8,5 +8,6 @@ mod consistency;
 mod failures;
 mod models;
 mod restore;
+mod resume;
 mod tools;
 mod values;

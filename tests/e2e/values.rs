@@ -11,7 +11,7 @@ use crate::support::{Bundle, Profile, Stack, arkstream, python, run, scratch, so
 
 /// Compares a bundle with a database by pyarrow and psql, tables that travel whole as wholes, and
 /// lets DuckDB count. Returns what `compare.py` found, whatever that is.
-fn compare(bundle: &Bundle, database: &str) -> Value {
+pub(crate) fn compare(bundle: &Bundle, database: &str) -> Value {
     let stack = Stack::shared();
     let psql = stack.server.bin_dir().join("psql");
     let mut command = python();

@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
-use chrono::Utc;
 
 use arkstream_format::{
     Component, Compression, DatabaseInfo, ExportStatus, FORMAT_VERSION, Generation, Manifest,
     Member, Metadata, ModelEntry, ModelStatus, Omission, RunId, member_names,
 };
-use arkstream_pipeline::{BundleSink, Failure, FailureKind, MemberSpec, Run, SourceReport};
+use arkstream_pipeline::{
+    BundleSink, Failure, FailureKind, MemberFacts, MemberSpec, Run, SourceReport,
+};
 
 use crate::instructions;
 
@@ -111,7 +112,9 @@ async fn put(
         mode: 0o600,
         budget: run.budget.clone(),
     };
-    sink.put(spec, bytes, None).await.map(drop)
+    sink.put(spec, bytes, MemberFacts::default())
+        .await
+        .map(drop)
 }
 
 fn metadata(
@@ -199,7 +202,9 @@ pub(crate) fn human_size(bytes: u64) -> String {
 }
 
 /// The manifest, but for what the sink fills in.
-pub(crate) fn manifest(finished: &Finished<'_>, started_at: chrono::DateTime<Utc>) -> Manifest {
+pub(crate) fn manifest(finished: &Finished<'_>, run: &Run) -> Manifest {
+    let mut generations = run.generations.clone();
+    generations.push(finished.generation.clone());
     let report = finished.report.clone();
     Manifest {
         format_version: FORMAT_VERSION.to_owned(),
@@ -208,8 +213,8 @@ pub(crate) fn manifest(finished: &Finished<'_>, started_at: chrono::DateTime<Utc
             name: "arkstream".to_owned(),
             version: finished.version.to_owned(),
         },
-        started_at,
-        generations: vec![finished.generation.clone()],
+        started_at: run.begun_at,
+        generations,
         components: BTreeMap::new(),
         members: Vec::new(),
         dead_ranges: Vec::new(),

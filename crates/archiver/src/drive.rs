@@ -1,33 +1,38 @@
 //! Drives the sources through barrier and streaming.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use futures::future::join_all;
 
 use arkstream_format::{Component, Generation, ModelEntry, Omission, RunId};
 use arkstream_pipeline::{
-    BundleSink, Event, Failure, FailureKind, Published, Run, Source, SourceReport,
+    BundleSink, Event, Failure, FailureKind, Published, Run, Source, SourceReport, fault,
 };
 
 use crate::{
     describe::{self, Describe, Finished},
+    patience::Patience,
     plan::{BackupPlan, PlannedComponent},
 };
 
 /// How often the barrier is tried when the world changes between plan and locks.
 pub const BARRIER_ATTEMPTS: u32 = 6;
 
+/// Generations in one run at most: a server that fails each time will not be helped by trying.
+const GENERATIONS: u32 = 20;
+
 /// A backup of a set of sources.
 pub struct Backup {
     sources: Vec<Box<dyn Source>>,
     run_id: RunId,
     version: String,
-    started_at: DateTime<Utc>,
     started: Instant,
+    retry_for: Duration,
 }
 
 /// What a finished backup has to tell.
@@ -35,8 +40,10 @@ pub struct Backup {
 pub struct Outcome {
     /// The bundle under its final name.
     pub published: Published,
-    /// The set of snapshots it was read under.
+    /// The last set of snapshots it was read under.
     pub generation: Generation,
+    /// Members of an interrupted run that were made again, by component and reason.
+    pub redone: BTreeMap<(Component, String), u64>,
     /// Every model with its status.
     pub models: Vec<ModelEntry>,
     /// What was left out. Empty means complete.
@@ -54,9 +61,16 @@ impl Backup {
             sources,
             run_id,
             version: version.to_owned(),
-            started_at: Utc::now(),
             started: Instant::now(),
+            retry_for: Duration::ZERO,
         }
+    }
+
+    /// For how long to wait for a server after a lost connection and the like.
+    #[must_use]
+    pub fn retry_for(mut self, limit: Duration) -> Self {
+        self.retry_for = limit;
+        self
     }
 
     /// Asks every source what there is. Changes nothing.
@@ -77,7 +91,7 @@ impl Backup {
     /// Passes the barrier, streams every source, and publishes the bundle.
     ///
     /// # Errors
-    /// The first failure of a source or the sink, or [`FailureKind::Interrupted`]. Locks and
+    /// The first failure of a source or the sink that does not pass, or [`FailureKind::Interrupted`]. Locks and
     /// snapshots are given up; the unfinished bundle stays beside the final name, which does not
     /// appear.
     pub async fn run(
@@ -94,35 +108,102 @@ impl Backup {
                 items: planned.plan.items.len() as u64,
             });
         }
-        let streamed = tokio::select! {
-            streamed = self.stream(run, sink.as_ref()) => streamed,
-            () = run.cancel.raised() => Err(Failure::interrupted()),
-        };
-        let (generation, report) = match streamed {
-            Ok(streamed) => streamed,
-            Err(failure) => {
+        let (run, generation, report) = self.stream_patiently(run, sink.as_ref(), plan).await?;
+        // Everything is read; what is left takes no time and is not interrupted any more, so that
+        // nobody is told "interrupted" while the bundle appears.
+        self.conclude(&run, sink.as_ref(), describe, &generation, &report)
+            .await
+    }
+
+    /// Streams; after a failure that may pass by itself, waits and streams again as another
+    /// generation, which keeps what is proven unchanged. Returns the run as its last generation.
+    async fn stream_patiently(
+        &mut self,
+        run: &Run,
+        sink: &dyn BundleSink,
+        plan: &BackupPlan,
+    ) -> Result<(Run, Generation, SourceReport), Failure> {
+        let mut run = run.clone();
+        for generation in 1.. {
+            let mut begun = None;
+            let streamed = tokio::select! {
+                streamed = self.stream(&run, sink, &mut begun) => streamed,
+                () = run.cancel.raised() => Err(Failure::interrupted()),
+            };
+            let failure = match streamed {
+                Ok((generation, report)) => return Ok((run, generation, report)),
+                Err(failure) => failure,
+            };
+            self.release().await;
+            // What cannot be reached from the start is a wrong address rather than a lost connection.
+            let begins = generation > 1 || begun.is_some();
+            let again = match failure.may_pass() && begins && generation < GENERATIONS {
+                true => self.wait_for(&run, failure, sink, plan).await,
+                false => Err(failure),
+            };
+            if let Err(failure) = again {
                 run.cancel.raise();
-                self.release().await;
                 // What is finished so far is made durable, so that the journal speaks of it. A
                 // sink that failed has said so already.
                 let _ = sink.sync().await;
                 return Err(failure);
             }
-        };
-        // Everything is read; what is left takes no time and is not interrupted any more, so that
-        // nobody is told "interrupted" while the bundle appears.
-        self.conclude(run, sink.as_ref(), describe, &generation, &report)
-            .await
+            run = run.next_generation(begun);
+        }
+        Err(Failure::new(
+            FailureKind::Internal,
+            "stream",
+            "there is no generation",
+        ))
     }
 
-    /// Passes the barrier and streams every source.
+    /// Waits until a plan can be made again, which must be for the same stack. Fails with `failure`
+    /// when patience runs out.
+    async fn wait_for(
+        &mut self,
+        run: &Run,
+        failure: Failure,
+        sink: &dyn BundleSink,
+        plan: &BackupPlan,
+    ) -> Result<(), Failure> {
+        let mut patience = Patience::new(self.retry_for);
+        let mut last = failure.clone();
+        loop {
+            let Some(pause) = patience.pause() else {
+                return Err(failure);
+            };
+            run.tell(Event::Warning(format!(
+                "{last}; trying again in {} s, and keeping what is proven unchanged",
+                pause.as_secs()
+            )));
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = run.cancel.raised() => return Err(Failure::interrupted()),
+            }
+            match self.plan().await {
+                Ok(now) if now.identity() == plan.identity() => return sink.set_aside().await,
+                Ok(_) => {
+                    let why = format!("{}; what answers now is another stack", failure.why());
+                    return Err(Failure::new(failure.kind, failure.attempted(), why));
+                }
+                Err(again) if again.kind == FailureKind::Source => last = again,
+                Err(again) => return Err(again),
+            }
+        }
+    }
+
+    /// Passes the barrier and streams every source. `begun` is the generation once it is passed.
     async fn stream(
         &mut self,
         run: &Run,
         sink: &dyn BundleSink,
+        begun: &mut Option<Generation>,
     ) -> Result<(Generation, SourceReport), Failure> {
         let generation = self.pass_barrier(run).await?;
         sink.begin_generation(generation.clone()).await?;
+        *begun = Some(generation.clone());
+        fault::point("barrier.passed")
+            .map_err(|error| Failure::io(FailureKind::Internal, "pass the barrier", error))?;
         let mut report = SourceReport::default();
         for source in &mut self.sources {
             let component = source.component();
@@ -158,12 +239,13 @@ impl Backup {
             omissions: run.omissions(),
         };
         let models = describe::write(sink, run, describe, &finished).await?;
-        let manifest = describe::manifest(&finished, self.started_at);
+        let manifest = describe::manifest(&finished, run);
         let omissions = finished.omissions;
         let published = sink.publish(manifest).await?;
         Ok(Outcome {
             published,
             generation: generation.clone(),
+            redone: run.redone(),
             models,
             omissions,
             elapsed: self.started.elapsed(),
@@ -223,7 +305,7 @@ impl Backup {
         }
         run.tell(Event::Barrier { skew });
         Ok(Generation {
-            number: 1,
+            number: run.generation(),
             run_id: self.run_id.clone(),
             taken_at,
             barrier_skew_ms: u64::try_from(skew.as_millis()).unwrap_or(u64::MAX),

@@ -18,6 +18,7 @@
 mod describe;
 mod drive;
 mod instructions;
+mod patience;
 mod plan;
 
 pub use arkstream_pipeline::{BundleSink, Source};

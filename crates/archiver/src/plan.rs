@@ -1,5 +1,7 @@
 //! What a backup is about to do, as plain data.
 
+use std::collections::BTreeMap;
+
 use arkstream_format::{Component, Digest};
 use arkstream_pipeline::SourcePlan;
 
@@ -26,21 +28,23 @@ impl BackupPlan {
         self.components.iter().map(|c| c.plan.bytes()).sum()
     }
 
-    /// A word that is equal for plans that put the same things into a bundle. Sizes do not count:
-    /// they grow while a system lives.
+    /// What is backed up and how: a run continues an interrupted one only if this is equal. Tables,
+    /// files and sizes do not count: they come and go while a system lives.
     #[must_use]
-    pub fn fingerprint(&self) -> String {
-        let mut text = String::new();
-        for planned in &self.components {
-            text.push_str(planned.component.name());
-            text.push('\n');
-            if planned.component == Component::Models {
-                for item in &planned.plan.items {
-                    text.push_str(&item.name);
-                    text.push('\n');
-                }
+    pub fn identity(&self) -> BTreeMap<String, String> {
+        let mut identity = BTreeMap::new();
+        for PlannedComponent { component, plan } in &self.components {
+            identity.insert(component.name().to_owned(), "included".to_owned());
+            for (key, value) in &plan.identity {
+                identity.insert(format!("{component}.{key}"), value.clone());
             }
         }
-        Digest::of(text.as_bytes()).to_string()
+        identity
+    }
+
+    /// A word that is equal for plans of equal identity.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        Digest::of(format!("{:?}", self.identity()).as_bytes()).to_string()
     }
 }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use arkstream_archiver::{BARRIER_ATTEMPTS, Backup, Describe, StackFacts};
 use arkstream_format::{Component, Generation, Manifest, Member, ModelEntry, RunId, SnapshotEntry};
 use arkstream_pipeline::{
-    Budget, BundleSink, Cancel, Failure, FailureKind, MemberSpec, MemberWriter, PendingReceipt,
-    Published, Run, Silent, Sink, Source, SourcePlan, SourceReport,
+    Budget, BundleSink, Cancel, Failure, FailureKind, Kept, MemberFacts, MemberSpec, MemberWriter,
+    PendingReceipt, Published, Run, Silent, Sink, Source, SourcePlan, SourceReport,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -90,7 +90,7 @@ impl Sink for Memory {
         &self,
         spec: MemberSpec,
         bytes: Bytes,
-        _: Option<u64>,
+        _: MemberFacts,
     ) -> Result<PendingReceipt, Failure> {
         note(&self.diary, format!("put {}", spec.name));
         self.names.lock().unwrap().push((spec.name, bytes));
@@ -122,6 +122,10 @@ impl BundleSink for Memory {
         Ok(())
     }
 
+    async fn set_aside(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+
     async fn members(&self) -> Result<Vec<Member>, Failure> {
         Ok(Vec::new())
     }
@@ -131,6 +135,7 @@ impl BundleSink for Memory {
         Ok(Published {
             path: "bundle.zip".into(),
             bytes: 0,
+            kept: Kept::default(),
             sha256: String::new(),
             manifest,
         })

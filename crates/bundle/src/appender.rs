@@ -9,31 +9,34 @@
 //! member for the directory.
 
 use std::{
-    fs::File,
-    io::{self, BufWriter, Write},
+    collections::BTreeMap,
+    io::{self, BufWriter, Write as _},
     time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
 use arkstream_format::{
-    Chunk, Component, Compression, Crc32, DeadRange, Digest, Generation, Member, journal::Record,
+    Chunk, Component, Compression, Crc32, DeadRange, Digest, Generation, Member, Proof,
+    journal::Record,
 };
-use arkstream_pipeline::{Failure, FailureKind, Permit, Receipt};
+use arkstream_pipeline::{Failure, FailureKind, MemberFacts, Permit, Receipt};
 
 use crate::{
     codec::{EncodedChunk, STREAM_END},
     durable,
+    earlier::{Candidate, TornTail},
     framing::Entry,
+    hashing::{HashingFile, sha256_state},
     journal::JournalWriter,
+    resume::end_of,
     writer::OutputPaths,
 };
 
 /// Data that may wait for a sync.
 const GROUP_BYTES: u64 = 64 << 20;
-/// Time that finished members may wait for a sync while others keep coming.
+/// Time that finished members and chunks may wait for a sync while others keep coming.
 const GROUP_TIME: Duration = Duration::from_secs(1);
 /// Gathers headers and small members into one write.
 const WRITE_BUFFER: usize = 256 << 10;
@@ -60,8 +63,12 @@ pub(crate) struct Opening {
 pub(crate) enum Command {
     Open(Box<Opening>),
     Chunk(EncodedChunk, Option<Permit>),
+    /// Appends the first chunks of what an earlier attempt left under the open member's name.
+    Reuse(Candidate, usize),
+    /// Takes up the torn member at the end of the file after so many of its chunks.
+    Continue(usize, oneshot::Sender<Result<(), Failure>>),
     Close {
-        rows: Option<u64>,
+        facts: MemberFacts,
         receipt: oneshot::Sender<Receipt>,
         done: oneshot::Sender<Result<(), Failure>>,
     },
@@ -70,6 +77,15 @@ pub(crate) enum Command {
     Generation(Box<Generation>, oneshot::Sender<Result<(), Failure>>),
     Sync(oneshot::Sender<Result<(), Failure>>),
     Members(oneshot::Sender<Result<Vec<Member>, Failure>>),
+    Earlier(Component, oneshot::Sender<Result<Vec<Member>, Failure>>),
+    Candidate(String, oneshot::Sender<Result<Option<Candidate>, Failure>>),
+    /// Keeps an earlier member, with another proof where one is given.
+    Keep {
+        name: String,
+        proof: Option<Proof>,
+        done: oneshot::Sender<Result<Member, Failure>>,
+    },
+    SetAside(oneshot::Sender<Result<(), Failure>>),
     /// Hands the file over to whoever completes the bundle; the thread ends.
     Finish(oneshot::Sender<Result<Box<Appender>, Failure>>),
 }
@@ -81,30 +97,45 @@ pub(crate) struct Appender {
     pub(crate) offset: u64,
     pub(crate) members: Vec<Member>,
     pub(crate) dead: Vec<DeadRange>,
-    journal: JournalWriter,
-    open: Option<OpenMember>,
+    /// Bytes that an interrupted run left.
+    pub(crate) base: u64,
+    /// Members of an interrupted run that nobody has kept or replaced yet.
+    pub(crate) earlier: BTreeMap<String, Member>,
+    /// The member at whose streaming it was interrupted.
+    pub(crate) torn: Option<TornTail>,
+    pub(crate) journal: JournalWriter,
+    pub(crate) open: Option<OpenMember>,
     unsynced: u64,
     last_sync: Instant,
     receipts: Vec<(oneshot::Sender<Receipt>, Member)>,
 }
 
-struct OpenMember {
-    opening: Opening,
-    header_offset: u64,
-    data_offset: u64,
-    crc32: Crc32,
-    raw_len: u64,
-    chunks: Vec<Chunk>,
+pub(crate) struct OpenMember {
+    pub(crate) opening: Opening,
+    pub(crate) header_offset: u64,
+    pub(crate) data_offset: u64,
+    pub(crate) crc32: Crc32,
+    pub(crate) raw_len: u64,
+    pub(crate) chunks: Vec<Chunk>,
 }
 
 impl Appender {
-    pub(crate) fn new(paths: OutputPaths, file: File, journal: JournalWriter) -> Self {
+    /// Appends behind `offset` bytes that are there.
+    pub(crate) fn new(
+        paths: OutputPaths,
+        file: HashingFile,
+        offset: u64,
+        journal: JournalWriter,
+    ) -> Self {
         Self {
             paths,
-            out: BufWriter::with_capacity(WRITE_BUFFER, HashingFile::new(file)),
-            offset: 0,
+            out: BufWriter::with_capacity(WRITE_BUFFER, file),
+            offset,
             members: Vec::new(),
             dead: Vec::new(),
+            base: offset,
+            earlier: BTreeMap::new(),
+            torn: None,
             journal,
             open: None,
             unsynced: 0,
@@ -124,20 +155,23 @@ impl Appender {
             let outcome = match command {
                 Command::Open(opening) => self.open(*opening),
                 Command::Chunk(chunk, permit) => self.append(&chunk).map(|()| drop(permit)),
+                Command::Reuse(candidate, chunks) => self.reuse(&candidate, chunks),
+                Command::Continue(chunks, done) => answer(done, self.continue_torn(chunks)),
                 Command::Close {
-                    rows,
+                    facts,
                     receipt,
                     done,
-                } => answer(done, self.close(rows, receipt)),
+                } => answer(done, self.close(facts, receipt)),
                 Command::Abandon(reason) => self.abandon(&reason),
                 Command::Retract(name, reason, done) => answer(done, self.retract(&name, &reason)),
                 Command::Generation(generation, done) => answer(done, self.generation(*generation)),
                 Command::Sync(done) => answer(done, self.sync()),
-                Command::Members(reply) => {
-                    let _ = reply.send(Ok(self.members.clone()));
-                    Ok(())
-                }
-                Command::Finish(reply) => match self.sync() {
+                Command::Members(reply) => answer(reply, Ok(self.members_in_order())),
+                Command::Earlier(component, reply) => answer(reply, Ok(self.earlier_of(component))),
+                Command::Candidate(name, reply) => answer(reply, Ok(self.candidate(&name))),
+                Command::Keep { name, proof, done } => answer(done, self.keep(&name, proof)),
+                Command::SetAside(done) => answer(done, self.set_aside()),
+                Command::Finish(reply) => match self.sweep().and_then(|()| self.sync()) {
                     Ok(()) => {
                         let _ = reply.send(Ok(Box::new(self)));
                         return;
@@ -177,67 +211,76 @@ impl Appender {
     pub(crate) fn open(&mut self, opening: Opening) -> Result<(), Failure> {
         // Whoever began a member and went away has given it up.
         self.abandon("given up")?;
+        self.close_torn()?;
+        self.replace(&opening.name)?;
         let header_offset = self.offset;
-        let totals = opening.totals.unwrap_or(Totals {
-            crc32: Crc32::default(),
-            raw_len: 0,
-            stored_len: 0,
-        });
+        let totals = opening.totals.unwrap_or(Totals::UNKNOWN);
         let header = opening.entry(header_offset, totals).local_header();
         self.write(&header)?;
-        self.open = Some(OpenMember {
+        let open = OpenMember {
             opening,
             header_offset,
             data_offset: self.offset,
             crc32: Crc32::default(),
             raw_len: 0,
             chunks: Vec::new(),
-        });
-        Ok(())
-    }
-
-    pub(crate) fn append(&mut self, encoded: &EncodedChunk) -> Result<(), Failure> {
-        let Some(mut open) = self.open.take() else {
-            return Err(no_open_member());
         };
-        let stored = encoded.stored(open.opening.compression);
-        if self.unsynced + stored.len() as u64 > GROUP_BYTES {
-            self.sync()?;
-        }
-        let chunk = Chunk {
-            offset: self.offset,
-            raw_len: encoded.raw.len() as u32,
-            stored_len: stored.len() as u32,
-            crc32: encoded.crc32,
-            blake3: encoded.blake3,
-            stored_blake3: match open.opening.compression {
-                Compression::Stored => None,
-                Compression::Deflate => Some(Digest::of(&stored)),
-            },
-        };
-        self.write(&stored)?;
-        open.crc32 = open.crc32.then(chunk.crc32, chunk.raw_len.into());
-        open.raw_len += u64::from(chunk.raw_len);
         // A member whose sizes were known is buffered whole, so it is journaled whole.
         if open.opening.totals.is_none() {
-            let record = Record::Chunk {
-                member: open.opening.name.clone(),
-                component: open.opening.component,
-                header_offset: open.header_offset,
-                index: open.chunks.len() as u32,
-                chunk: chunk.clone(),
-            };
-            self.journal
-                .push(&record)
-                .map_err(|error| self.failure(error))?;
+            self.note(&open.record())?;
         }
-        open.chunks.push(chunk);
         self.open = Some(open);
         Ok(())
     }
 
+    pub(crate) fn note(&mut self, record: &Record) -> Result<(), Failure> {
+        self.journal
+            .push(record)
+            .map_err(|error| self.failure(error))
+    }
+
+    pub(crate) fn append(&mut self, encoded: &EncodedChunk) -> Result<(), Failure> {
+        let compression = self
+            .open
+            .as_ref()
+            .ok_or_else(no_open_member)?
+            .opening
+            .compression;
+        let stored = encoded.stored(compression);
+        let chunk = Chunk {
+            offset: 0,
+            raw_len: encoded.raw.len() as u32,
+            stored_len: stored.len() as u32,
+            crc32: encoded.crc32,
+            blake3: encoded.blake3,
+            stored_blake3: match compression {
+                Compression::Stored => None,
+                Compression::Deflate => Some(Digest::of(&stored)),
+            },
+        };
+        self.append_stored(&stored, chunk)
+    }
+
+    /// Appends a chunk's stored bytes. Its offset is set here.
+    pub(crate) fn append_stored(&mut self, stored: &[u8], mut chunk: Chunk) -> Result<(), Failure> {
+        if self.unsynced + stored.len() as u64 > GROUP_BYTES {
+            self.sync()?;
+        }
+        let mut open = self.open.take().ok_or_else(no_open_member)?;
+        chunk.offset = self.offset;
+        self.write(stored)?;
+        open.take_chunk(chunk.clone());
+        let journaled = open.opening.totals.is_none();
+        self.open = Some(open);
+        if journaled {
+            self.note(&Record::Chunk { chunk })?;
+            self.sync_if_due()?;
+        }
+        Ok(())
+    }
+
     /// Ends the data of the open member, with its descriptor if it needs one.
-    pub(crate) fn end_data(&mut self, rows: Option<u64>) -> Result<Member, Failure> {
+    pub(crate) fn end_data(&mut self, facts: MemberFacts) -> Result<Member, Failure> {
         let open = self.open.take().ok_or_else(no_open_member)?;
         if open.opening.compression == Compression::Deflate {
             self.write(&STREAM_END)?;
@@ -265,24 +308,22 @@ impl Appender {
             digest: Digest::of_chunks(open.chunks.iter().map(|chunk| &chunk.blake3)),
             modified_at: open.opening.modified_at,
             mode: open.opening.mode,
-            rows,
+            rows: facts.rows,
+            proof: facts.proof,
             chunks: open.chunks,
         })
     }
 
     fn close(
         &mut self,
-        rows: Option<u64>,
+        facts: MemberFacts,
         receipt: oneshot::Sender<Receipt>,
     ) -> Result<(), Failure> {
-        let member = self.end_data(rows)?;
-        let record = Record::Member {
+        let member = self.end_data(facts)?;
+        self.note(&Record::Member {
             member: Box::new(member.clone()),
             end_offset: self.offset,
-        };
-        self.journal
-            .push(&record)
-            .map_err(|error| self.failure(error))?;
+        })?;
         self.receipts.push((receipt, member.clone()));
         self.members.push(member);
         self.sync_if_due()
@@ -290,28 +331,33 @@ impl Appender {
 
     /// Closes the open member as a valid entry, so that readers of a pipe can pass it, but leaves
     /// it out of the directory.
-    fn abandon(&mut self, reason: &str) -> Result<(), Failure> {
+    pub(crate) fn abandon(&mut self, reason: &str) -> Result<(), Failure> {
         let start = match &self.open {
             Some(open) => open.header_offset,
             None => return Ok(()),
         };
-        let member = self.end_data(None)?;
+        let member = self.end_data(MemberFacts::default())?;
         self.bury(start, self.offset, format!("{}: {reason}", member.name))
     }
 
     fn retract(&mut self, name: &str, reason: &str) -> Result<(), Failure> {
-        let Some(index) = self.members.iter().position(|m| m.name == name) else {
-            return Err(Failure::new(
+        let found = match self.members.iter().position(|m| m.name == name) {
+            Some(index) => Some(self.members.remove(index)),
+            None => self.earlier.remove(name),
+        };
+        let member = found.ok_or_else(|| {
+            Failure::new(
                 FailureKind::Internal,
                 format!("retract member {name}"),
                 "there is none of that name",
-            ));
-        };
-        let member = self.members.remove(index);
-        let end = member.data_offset
-            + member.stored_len
-            + Entry::from(&member).data_descriptor().len() as u64;
-        self.bury(member.header_offset, end, format!("{name}: {reason}"))
+            )
+        })?;
+        self.bury_member(&member, reason)
+    }
+
+    pub(crate) fn bury_member(&mut self, member: &Member, reason: &str) -> Result<(), Failure> {
+        let reason = format!("{}: {reason}", member.name);
+        self.bury(member.header_offset, end_of(member), reason)
     }
 
     fn bury(&mut self, start: u64, end: u64, reason: String) -> Result<(), Failure> {
@@ -324,20 +370,15 @@ impl Appender {
             blake3,
             reason,
         };
-        let record = Record::Dead {
+        self.note(&Record::Dead {
             range: range.clone(),
-        };
-        self.journal
-            .push(&record)
-            .map_err(|error| self.failure(error))?;
+        })?;
         self.dead.push(range);
         Ok(())
     }
 
     fn generation(&mut self, generation: Generation) -> Result<(), Failure> {
-        self.journal
-            .push(&Record::Generation { generation })
-            .map_err(|error| self.failure(error))?;
+        self.note(&Record::Generation { generation })?;
         self.sync()
     }
 
@@ -352,7 +393,14 @@ impl Appender {
     pub(crate) fn sync(&mut self) -> Result<(), Failure> {
         let outcome = (|| {
             self.out.flush()?;
-            self.out.get_ref().file.sync_data()?;
+            let out = self.out.get_ref();
+            out.sync()?;
+            if self.unsynced > 0 {
+                self.journal.push(&Record::Synced {
+                    offset: self.offset,
+                    sha256: sha256_state(&out.sha256),
+                })?;
+            }
             self.journal.commit()
         })();
         outcome.map_err(|error| self.failure(error))?;
@@ -366,8 +414,37 @@ impl Appender {
     }
 }
 
+impl OpenMember {
+    pub(crate) fn record(&self) -> Record {
+        Record::Open {
+            name: self.opening.name.clone(),
+            component: self.opening.component,
+            compression: self.opening.compression,
+            modified_at: self.opening.modified_at,
+            mode: self.opening.mode,
+            header_offset: self.header_offset,
+            data_offset: self.data_offset,
+        }
+    }
+
+    pub(crate) fn take_chunk(&mut self, chunk: Chunk) {
+        self.crc32 = self.crc32.then(chunk.crc32, chunk.raw_len.into());
+        self.raw_len += u64::from(chunk.raw_len);
+        self.chunks.push(chunk);
+    }
+}
+
+impl Totals {
+    /// For a header that is written before anything is known.
+    pub(crate) const UNKNOWN: Self = Self {
+        crc32: Crc32(0),
+        raw_len: 0,
+        stored_len: 0,
+    };
+}
+
 impl Opening {
-    fn entry(&self, header_offset: u64, totals: Totals) -> Entry<'_> {
+    pub(crate) fn entry(&self, header_offset: u64, totals: Totals) -> Entry<'_> {
         Entry {
             name: &self.name,
             compression: self.compression,
@@ -402,31 +479,4 @@ fn answer<T>(
     // An asker who is gone was cancelled.
     let _ = reply.send(outcome);
     verdict
-}
-
-/// The file, with the SHA-256 of everything written to it.
-pub(crate) struct HashingFile {
-    pub(crate) file: File,
-    pub(crate) sha256: Sha256,
-}
-
-impl HashingFile {
-    fn new(file: File) -> Self {
-        Self {
-            file,
-            sha256: Sha256::new(),
-        }
-    }
-}
-
-impl Write for HashingFile {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(buffer)?;
-        self.sha256.update(&buffer[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
 }

@@ -199,7 +199,7 @@ impl Check<'_> {
 }
 
 /// Whether a member's sums agree with its chunks.
-fn check_sums(member: &Member) -> Result<(), &'static str> {
+pub(crate) fn check_sums(member: &Member) -> Result<(), &'static str> {
     let (mut at, mut raw_len, mut crc32) = (member.data_offset, 0u64, Crc32::default());
     for chunk in &member.chunks {
         if chunk.offset != at {

@@ -13,6 +13,7 @@ use std::{
 };
 
 use arkstream_format::Digest;
+use arkstream_pipeline::fault;
 
 /// Opens `path` for reading and writing, creating it with mode 0600 if it does not exist.
 ///
@@ -105,6 +106,7 @@ fn same_file(_: &std::fs::Metadata, _: &std::fs::Metadata) -> bool {
 /// [`io::ErrorKind::AlreadyExists`] if `to` exists; else as the operating system says.
 pub fn publish(from: &Path, to: &Path) -> io::Result<()> {
     rename_no_replace(from, to)?;
+    fault::point("folder.sync")?;
     sync_folder_of(to)
 }
 
@@ -141,10 +143,12 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".partial");
     let beside = Path::new(&beside);
+    fault::point("record.write")?;
     let mut file = open_private(beside)?;
     file.set_len(0)?;
     file.write_all(content)?;
     file.sync_all()?;
+    fault::point("record.rename")?;
     #[expect(clippy::disallowed_methods, reason = "this is the durable module")]
     std::fs::rename(beside, path)?;
     sync_folder_of(path)

@@ -1,45 +1,63 @@
 //! The journal file: appended and synced behind the data, read to the first torn line.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, BufRead as _, BufReader, Write as _},
     path::Path,
 };
 
+use chrono::{DateTime, Utc};
+
 use arkstream_format::{
-    DeadRange, Generation, Member,
+    Chunk, DeadRange, Generation, Member,
     journal::{Record, RecordError},
 };
 
+use arkstream_pipeline::fault;
+
+use crate::{appender::Opening, space::SpaceWait};
+
 /// Appends records. The caller syncs the data first.
-#[derive(Debug)]
 pub(crate) struct JournalWriter {
     file: File,
-    pending: String,
+    pending: Vec<u8>,
+    wait: SpaceWait,
 }
 
+const WHAT: &str = "the journal";
+
 impl JournalWriter {
-    pub(crate) fn new(file: File) -> Self {
+    pub(crate) fn new(file: File, wait: SpaceWait) -> Self {
         Self {
             file,
-            pending: String::new(),
+            pending: Vec::new(),
+            wait,
         }
     }
 
     /// Notes a record; it reaches the file with the next [`Self::commit`].
     pub(crate) fn push(&mut self, record: &Record) -> io::Result<()> {
-        self.pending.push_str(&record.to_line()?);
+        self.pending.extend_from_slice(record.to_line()?.as_bytes());
         Ok(())
     }
 
     /// Appends what was noted, durably.
     pub(crate) fn commit(&mut self) -> io::Result<()> {
-        if !self.pending.is_empty() {
-            self.file.write_all(self.pending.as_bytes())?;
-            self.pending.clear();
-            self.file.sync_data()?;
+        if self.pending.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        while !self.pending.is_empty() {
+            let written = self.wait.patiently(WHAT, || {
+                fault::point("journal.write")?;
+                (&self.file).write(&self.pending)
+            })?;
+            self.pending.drain(..written);
+        }
+        self.wait.patiently(WHAT, || {
+            fault::point("journal.sync")?;
+            self.file.sync_data()
+        })
     }
 }
 
@@ -47,17 +65,54 @@ impl JournalWriter {
 #[derive(Clone, Debug, Default)]
 pub struct JournalState {
     /// The first record, if it is whole.
-    pub begin: Option<Record>,
+    pub begin: Option<Begin>,
     /// Barriers passed.
     pub generations: Vec<Generation>,
     /// Members that are complete in the file and were not given up later.
     pub members: Vec<Member>,
     /// Dead bytes.
     pub dead: Vec<DeadRange>,
+    /// The member that was being streamed, with its durable chunks.
+    pub torn: Option<Torn>,
+    /// The last offset up to which the SHA-256 of the file is known, and its state.
+    pub synced: Option<(u64, String)>,
+    /// The same, before the torn member.
+    pub(crate) before_torn: Option<(u64, String)>,
     /// Offset behind the last byte of the bundle that the journal vouches for.
     pub durable_len: u64,
     /// Bytes of the journal that are whole records. What follows is torn.
     pub valid_len: u64,
+}
+
+/// Which bundle a journal is about.
+#[derive(Clone, Debug)]
+pub struct Begin {
+    /// Version of the bundle format.
+    pub format_version: String,
+    /// What is backed up and how.
+    pub plan: BTreeMap<String, String>,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// A member that was being streamed.
+#[derive(Clone, Debug)]
+pub struct Torn {
+    pub(crate) opening: Opening,
+    pub(crate) header_offset: u64,
+    pub(crate) data_offset: u64,
+    pub(crate) chunks: Vec<Chunk>,
+}
+
+impl Torn {
+    /// Offset behind its last durable chunk.
+    pub(crate) fn end(&self) -> u64 {
+        self.chunks.last().map_or(self.data_offset, chunk_end)
+    }
+}
+
+pub(crate) fn chunk_end(chunk: &Chunk) -> u64 {
+    chunk.offset.saturating_add(chunk.stored_len.into())
 }
 
 /// Reads a journal up to the first line that is torn or damaged.
@@ -88,20 +143,77 @@ pub fn read_journal(path: &Path) -> io::Result<JournalState> {
 impl JournalState {
     fn apply(&mut self, record: Record) {
         match record {
-            Record::Begin { .. } => self.begin = Some(record),
+            Record::Begin {
+                format_version,
+                plan,
+                at,
+                ..
+            } => {
+                self.begin = Some(Begin {
+                    format_version,
+                    plan,
+                    at,
+                });
+            }
             Record::Generation { generation } => self.generations.push(generation),
-            Record::Chunk { chunk, .. } => {
-                self.durable_len = chunk.offset + u64::from(chunk.stored_len);
+            Record::Open {
+                name,
+                component,
+                compression,
+                modified_at,
+                mode,
+                header_offset,
+                data_offset,
+            } => {
+                self.reach(data_offset);
+                self.before_torn = self.synced.clone().filter(|(at, _)| *at <= header_offset);
+                self.torn = Some(Torn {
+                    opening: Opening {
+                        name,
+                        component,
+                        compression,
+                        modified_at,
+                        mode,
+                        totals: None,
+                    },
+                    header_offset,
+                    data_offset,
+                    chunks: Vec::new(),
+                });
+            }
+            Record::Chunk { chunk } => {
+                self.reach(chunk_end(&chunk));
+                if let Some(torn) = &mut self.torn {
+                    torn.chunks.push(chunk);
+                }
             }
             Record::Member { member, end_offset } => {
-                self.durable_len = end_offset;
+                self.reach(end_offset);
+                self.ended(member.header_offset);
+                self.members.retain(|known| known.name != member.name);
                 self.members.push(*member);
             }
             Record::Dead { range } => {
-                self.durable_len = self.durable_len.max(range.offset + range.len);
+                self.reach(range.offset + range.len);
+                self.ended(range.offset);
                 self.members.retain(|m| m.header_offset != range.offset);
                 self.dead.push(range);
             }
+            Record::Synced { offset, sha256 } => {
+                self.reach(offset);
+                self.synced = Some((offset, sha256));
+            }
+        }
+    }
+
+    fn reach(&mut self, offset: u64) {
+        self.durable_len = self.durable_len.max(offset);
+    }
+
+    /// What began there is no torn member.
+    fn ended(&mut self, header_offset: u64) {
+        if self.torn.as_ref().map(|torn| torn.header_offset) == Some(header_offset) {
+            self.torn = None;
         }
     }
 }

@@ -22,22 +22,29 @@
 
 mod appender;
 mod check;
+mod claim;
 mod codec;
 pub mod durable;
+mod earlier;
 mod extract;
 mod framing;
+mod hashing;
 mod journal;
 mod ledger;
 mod publish;
 mod reader;
+mod resume;
+mod space;
 mod streamed;
 mod survey;
 mod trailer;
 mod writer;
 
+pub use claim::unfinished_beside;
 pub use extract::extract_member;
-pub use journal::{JournalState, read_journal};
+pub use journal::{Begin, JournalState, Torn, read_journal};
 pub use ledger::{LedgerFolder, records};
 pub use reader::BundleFile;
+pub use space::SpaceWait;
 pub use survey::{Surveyed, survey};
-pub use writer::{BundleWriter, Leftover, OutputPaths};
+pub use writer::{Beginning, BundleWriter, Leftover, OutputPaths, Resumed};

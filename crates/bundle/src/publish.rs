@@ -8,7 +8,7 @@ use arkstream_format::{
     CHUNK_SIZE, Component, ComponentSummary, Compression, Crc32, Digest, Manifest, Member,
     member_names,
 };
-use arkstream_pipeline::{Failure, FailureKind, Published};
+use arkstream_pipeline::{Failure, FailureKind, MemberFacts, Published, fault};
 
 use crate::{
     appender::Appender,
@@ -16,6 +16,7 @@ use crate::{
     codec::{EncodedChunk, STREAM_END},
     durable,
     framing::{Entry, end_records},
+    hashing::hex,
     trailer::Trailer,
 };
 
@@ -24,7 +25,7 @@ pub(crate) const DESCRIPTION_MODE: u32 = 0o600;
 
 /// Writes manifest and directory, syncs, and gives the bundle its final name.
 pub(crate) fn publish(mut out: Appender, mut manifest: Manifest) -> Result<Published, Failure> {
-    manifest.members = std::mem::take(&mut out.members);
+    manifest.members = out.members_in_order();
     manifest.dead_ranges = std::mem::take(&mut out.dead);
     manifest.dead_ranges.sort_by_key(|range| range.offset);
     manifest.components = summarise(&manifest.members);
@@ -63,19 +64,24 @@ pub(crate) fn publish(mut out: Appender, mut manifest: Manifest) -> Result<Publi
     };
     let file_name = paths.bundle.file_name().unwrap_or_default();
     let line = format!("{sha256}  {}\n", file_name.to_string_lossy());
-    durable::write_atomically(&paths.sha256, line.as_bytes())
+    fault::point("checksum.write")
+        .and_then(|()| durable::write_atomically(&paths.sha256, line.as_bytes()))
         .map_err(refused(format!("write {}", paths.sha256.display())))?;
-    durable::publish(&paths.partial, &paths.bundle).map_err(refused(format!(
+    let named = fault::point("bundle.rename")
+        .and_then(|()| durable::publish(&paths.partial, &paths.bundle));
+    named.map_err(refused(format!(
         "name the bundle {}",
         paths.bundle.display()
     )))?;
     // The bundle is there. A journal that stays behind is ignored and overwritten by the next run.
-    if let Err(error) = durable::remove(&paths.journal) {
+    let removed = fault::point("journal.remove").and_then(|()| durable::remove(&paths.journal));
+    if let Err(error) = removed {
         tracing::warn!("{} could not be removed: {error}", paths.journal.display());
     }
     Ok(Published {
         path: paths.bundle,
         bytes: out.offset,
+        kept: out.kept(&manifest.members),
         sha256,
         manifest,
     })
@@ -115,7 +121,7 @@ fn append_manifest(out: &mut Appender, manifest: &Manifest) -> Result<(Member, D
     for chunk in &chunks {
         out.append(chunk)?;
     }
-    let member = out.end_data(None)?;
+    let member = out.end_data(MemberFacts::default())?;
     Ok((member, Digest(*hasher.finalize().as_bytes())))
 }
 
@@ -130,8 +136,4 @@ fn summarise(members: &[Member]) -> BTreeMap<Component, ComponentSummary> {
         sum.stored_bytes += member.stored_len;
     }
     sums
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

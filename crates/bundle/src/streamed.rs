@@ -6,22 +6,38 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use tokio::{sync::OwnedMutexGuard, task::JoinHandle};
 
-use arkstream_format::CHUNK_SIZE;
-use arkstream_pipeline::{Failure, FailureKind, MemberSpec, MemberWriter, PendingReceipt, Permit};
+use arkstream_format::{CHUNK_SIZE, Digest};
+use arkstream_pipeline::{
+    Failure, FailureKind, MemberFacts, MemberSpec, MemberWriter, PendingReceipt, Permit,
+};
 
-use crate::{appender::Command, codec::EncodedChunk, writer::Channel};
+use crate::{
+    appender::Command,
+    codec::EncodedChunk,
+    earlier::{Candidate, CandidateKind},
+    writer::Channel,
+};
 
 /// A member that comes in a stream. Chunks are encoded beside each other; the member takes its
 /// place in the file once half its budget is in use, and keeps it until it is finished.
+///
+/// As long as the stream equals what an interrupted run left, nothing is encoded or written.
 pub(crate) struct StreamedMember {
     spec: MemberSpec,
     channel: Channel,
+    comparing: Option<Comparing>,
     lane: Arc<tokio::sync::Mutex<()>>,
     holding: Option<OwnedMutexGuard<()>>,
     gathered: BytesMut,
     permit: Option<Permit>,
     encoding: VecDeque<(JoinHandle<EncodedChunk>, Permit)>,
     encoding_bytes: u64,
+}
+
+/// What the stream is compared with, and how many chunks were equal.
+struct Comparing {
+    candidate: Candidate,
+    equal: usize,
 }
 
 /// A chunk in flight is there raw and compressed.
@@ -32,10 +48,15 @@ impl StreamedMember {
         spec: MemberSpec,
         channel: Channel,
         lane: Arc<tokio::sync::Mutex<()>>,
+        candidate: Option<Candidate>,
     ) -> Self {
         Self {
             spec,
             channel,
+            comparing: candidate.map(|candidate| Comparing {
+                candidate,
+                equal: 0,
+            }),
             lane,
             holding: None,
             gathered: BytesMut::new(),
@@ -88,15 +109,64 @@ impl StreamedMember {
         Ok(Some((chunk, permit)))
     }
 
-    /// Sends the gathered bytes to be encoded.
-    fn dispatch(&mut self) {
-        if let Some(permit) = self.permit.take() {
-            let raw = self.gathered.split().freeze();
+    /// Takes the gathered bytes as the next chunk: compared while everything was equal so far, else
+    /// sent to be encoded.
+    async fn dispatch(&mut self) -> Result<(), Failure> {
+        let Some(permit) = self.permit.take() else {
+            return Ok(());
+        };
+        let raw = self.gathered.split().freeze();
+        if let Some(comparing) = &mut self.comparing {
+            let bytes = raw.clone();
+            let digest = tokio::task::spawn_blocking(move || Digest::of(&bytes))
+                .await
+                .map_err(|error| Failure::new(FailureKind::Internal, "hash a chunk", error))?;
+            let there = comparing.candidate.chunks.get(comparing.equal);
+            if there.is_some_and(|chunk| chunk.blake3 == digest) {
+                comparing.equal += 1;
+                return Ok(());
+            }
+            self.diverge().await?;
+        }
+        {
             let compression = self.spec.compression;
             self.encoding_bytes += permit.bytes();
             let task = tokio::task::spawn_blocking(move || EncodedChunk::new(raw, compression));
             self.encoding.push_back((task, permit));
         }
+        Ok(())
+    }
+
+    /// The stream is not what is there, from here on: it takes its place in the file, with the chunks
+    /// that were equal.
+    async fn diverge(&mut self) -> Result<(), Failure> {
+        let Some(Comparing { candidate, equal }) = self.comparing.take() else {
+            return Ok(());
+        };
+        if equal == 0 && candidate.kind != CandidateKind::Torn {
+            return Ok(());
+        }
+        let lane = Arc::clone(&self.lane).lock_owned().await;
+        let looks_like = candidate.looks_like(self.spec.mode, self.spec.modified_at);
+        // Another member may have been appended behind it since.
+        let kind = match self.channel.candidate(&self.spec).await? {
+            Some(now) => now.kind,
+            None => CandidateKind::Dead,
+        };
+        if kind == CandidateKind::Torn && looks_like {
+            let chunks = equal;
+            self.channel
+                .ask(|done| Command::Continue(chunks, done))
+                .await?;
+        } else if equal > 0 {
+            let compression = candidate.compression();
+            self.channel.open(&self.spec, compression, None).await?;
+            self.channel.send(Command::Reuse(candidate, equal)).await?;
+        } else {
+            return Ok(());
+        }
+        self.holding = Some(lane);
+        Ok(())
     }
 }
 
@@ -111,19 +181,29 @@ impl MemberWriter for StreamedMember {
             self.gathered
                 .extend_from_slice(&bytes.split_to(bytes.len().min(room)));
             if self.gathered.len() == CHUNK_SIZE {
-                self.dispatch();
+                self.dispatch().await?;
             }
         }
         Ok(())
     }
 
-    async fn finish(mut self: Box<Self>, rows: Option<u64>) -> Result<PendingReceipt, Failure> {
-        self.dispatch();
+    async fn finish(mut self: Box<Self>, facts: MemberFacts) -> Result<PendingReceipt, Failure> {
+        self.dispatch().await?;
+        if let Some(Comparing { candidate, equal }) = &self.comparing {
+            if candidate.kind == CandidateKind::Whole
+                && *equal == candidate.chunks.len()
+                && candidate.looks_like(self.spec.mode, self.spec.modified_at)
+            {
+                let member = self.channel.keep(&self.spec.name, facts.proof).await?;
+                return Ok(PendingReceipt::delivered(member));
+            }
+            self.diverge().await?;
+        }
         if self.holding.is_some() {
             while !self.encoding.is_empty() {
                 self.append_oldest().await?;
             }
-            let pending = self.channel.close(rows).await?;
+            let pending = self.channel.close(facts).await?;
             self.holding = None;
             return Ok(pending);
         }
@@ -132,7 +212,7 @@ impl MemberWriter for StreamedMember {
             chunks.push((chunk, Some(permit)));
         }
         let _lane = Arc::clone(&self.lane).lock_owned().await;
-        self.channel.append_whole(&self.spec, chunks, rows).await
+        self.channel.append_whole(&self.spec, chunks, facts).await
     }
 
     async fn abandon(mut self: Box<Self>, reason: &str) -> Result<(), Failure> {

@@ -1,32 +1,37 @@
 //! The writing side as the rest of the program sees it: a [`BundleSink`].
 
 use std::{
-    fs::File,
+    collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
+use sha2::Sha256;
 use tokio::sync::{mpsc, oneshot};
 
 use arkstream_format::{
-    CHUNK_SIZE, Compression, Crc32, FORMAT_VERSION, Generation, Manifest, Member, RunId,
-    journal::Record,
+    CHUNK_SIZE, Component, Compression, Crc32, Generation, Manifest, Member, Proof, RunId,
 };
 use arkstream_pipeline::{
-    BundleSink, Failure, FailureKind, MemberSpec, MemberWriter, PendingReceipt, Permit, Published,
-    Sink,
+    BundleSink, Failure, FailureKind, MemberFacts, MemberSpec, MemberWriter, PendingReceipt,
+    Permit, Published, Sink,
 };
 
 use crate::{
     appender::{Appender, Command, Opening, Totals},
+    claim::{begun, claim, resume, start_journal},
     codec::{EncodedChunk, STREAM_END},
-    durable,
+    earlier::{Candidate, CandidateKind},
     framing::check_name,
-    journal::{JournalState, JournalWriter, read_journal},
+    hashing::HashingFile,
     publish,
+    space::SpaceWait,
     streamed::StreamedMember,
 };
 
@@ -67,10 +72,41 @@ impl OutputPaths {
 /// What to do with an unfinished bundle that an earlier run left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leftover {
-    /// Refuse to touch it.
-    Refuse,
     /// Discard it and start over.
     Discard,
+    /// Continue it.
+    Continue {
+        /// Read all of it, not only what was written last.
+        recheck: bool,
+    },
+}
+
+/// Which bundle is written.
+#[derive(Clone, Debug)]
+pub struct Beginning {
+    /// The run that writes.
+    pub run_id: RunId,
+    /// What is backed up and how, as far as it shapes the bundle.
+    pub plan: BTreeMap<String, String>,
+}
+
+/// What an interrupted run left and this one continues.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resumed {
+    /// When the bundle was begun.
+    pub begun_at: DateTime<Utc>,
+    /// Barriers passed so far.
+    pub generations: Vec<Generation>,
+    /// Finished members.
+    pub members: usize,
+    /// Bytes of the file that are built upon.
+    pub bytes: u64,
+    /// Bytes behind them that were torn, and are cut off.
+    pub cut_off: u64,
+    /// The member at which the run was interrupted, with the bytes of it that are durable.
+    pub torn: Option<(String, u64)>,
+    /// Members that are not what their hashes say. They are made again.
+    pub damaged: Vec<String>,
 }
 
 /// A bundle that is being written.
@@ -79,46 +115,39 @@ pub struct BundleWriter {
     /// Whoever holds it is the one whose member takes the next place in the file.
     lane: Arc<tokio::sync::Mutex<()>>,
     failed: Arc<Mutex<Option<Failure>>>,
+    /// Whether there may be members to compare with.
+    compares: Arc<AtomicBool>,
 }
 
 impl BundleWriter {
-    /// Creates `<bundle>.partial` and `<bundle>.journal`, locked against a second run.
+    /// Creates `<bundle>.partial` and `<bundle>.journal`, or continues them, locked against a second
+    /// run.
     ///
     /// # Errors
-    /// [`FailureKind::Refused`] if the bundle exists, another run holds the lock, or an unfinished
-    /// bundle stands there and `leftover` says to refuse it.
-    pub fn create(
+    /// [`FailureKind::Refused`] if the bundle exists, another run holds the lock, or what an
+    /// interrupted run left was begun for another plan.
+    pub fn open(
         paths: OutputPaths,
-        run_id: RunId,
-        plan_fingerprint: String,
+        beginning: Beginning,
         leftover: Leftover,
-    ) -> Result<Self, Failure> {
-        let file = claim(&paths, leftover)?;
-        let refused = |path: &Path, error| {
-            Failure::io(
-                FailureKind::Refused,
-                format!("create {}", path.display()),
-                error,
-            )
+        wait: SpaceWait,
+    ) -> Result<(Self, Option<Resumed>), Failure> {
+        let mut file = claim(&paths)?;
+        let (appender, resumed) = match begun(&paths, &file, &beginning, leftover)? {
+            Some((begin, state, recheck)) => {
+                let (appender, resumed) = resume(paths, file, begin, state, recheck, wait)?;
+                (appender, Some(resumed))
+            }
+            None => {
+                let journal = start_journal(&paths, &mut file, beginning, &wait)?;
+                let file = HashingFile {
+                    file,
+                    sha256: Sha256::default(),
+                    wait,
+                };
+                (Appender::new(paths, file, 0, journal), None)
+            }
         };
-        let journal_file = durable::open_private(&paths.journal)
-            .and_then(|journal| journal.set_len(0).map(|()| journal))
-            .map_err(|error| refused(&paths.journal, error))?;
-        let mut journal = JournalWriter::new(journal_file);
-        journal
-            .push(&Record::Begin {
-                format_version: FORMAT_VERSION.to_owned(),
-                run_id,
-                plan_fingerprint,
-                at: Utc::now(),
-            })
-            .and_then(|()| file.set_len(0))
-            .and_then(|()| file.sync_all())
-            .and_then(|()| journal.commit())
-            .and_then(|()| durable::sync_folder_of(&paths.bundle))
-            .map_err(|error| refused(&paths.partial, error))?;
-
-        let appender = Appender::new(paths, file, journal);
         let (commands, receiver) = mpsc::channel(QUEUE);
         let failed = Arc::new(Mutex::new(None));
         let for_thread = Arc::clone(&failed);
@@ -126,17 +155,20 @@ impl BundleWriter {
             .name("appender".into())
             .spawn(move || appender.run(receiver, &for_thread))
             .map_err(|error| Failure::io(FailureKind::Internal, "start the appender", error))?;
-        Ok(Self {
+        let writer = Self {
             commands,
             lane: Arc::default(),
             failed,
-        })
+            compares: Arc::new(AtomicBool::new(resumed.is_some())),
+        };
+        Ok((writer, resumed))
     }
 
     fn channel(&self) -> Channel {
         Channel {
             commands: self.commands.clone(),
             failed: Arc::clone(&self.failed),
+            compares: Arc::clone(&self.compares),
         }
     }
 
@@ -148,69 +180,12 @@ impl BundleWriter {
     }
 }
 
-/// Opens and locks the unfinished bundle.
-fn claim(paths: &OutputPaths, leftover: Leftover) -> Result<File, Failure> {
-    let attempted = format!("create {}", paths.bundle.display());
-    let refuse = |why: String, help: &str| {
-        Failure::new(FailureKind::Refused, attempted.clone(), why).help(help)
-    };
-    let io = |error| {
-        let failure = Failure::io(FailureKind::Refused, attempted.clone(), error);
-        match failure.advice() {
-            Some(_) => failure,
-            None => failure.help("choose an --out in a folder that exists and that you may write"),
-        }
-    };
-    let exists = || {
-        if paths.bundle.try_exists().map_err(io)? {
-            return Err(refuse(
-                "it exists already".into(),
-                "choose another --out, or remove it yourself; a finished bundle is never overwritten",
-            ));
-        }
-        Ok(())
-    };
-    exists()?;
-    let file = durable::open_private(&paths.partial).map_err(io)?;
-    let locked = durable::try_lock(&file).map_err(io)?;
-    if !locked || !durable::still_names(&paths.partial, &file).map_err(io)? {
-        return Err(refuse(
-            "another run is writing it at this moment".into(),
-            "wait for it to end, or choose another --out",
-        ));
-    }
-    // Another run may have published between the look and the lock.
-    exists()?;
-    // A journal beside an empty file is what a kill after publishing leaves.
-    let empty = file.metadata().map_err(io)?.len() == 0;
-    if !empty && leftover == Leftover::Refuse {
-        let state = read_journal(&paths.journal).unwrap_or_default();
-        return Err(refuse(
-            describe_leftover(paths, &state),
-            "use --fresh to discard it and start over, or choose another --out",
-        ));
-    }
-    Ok(file)
-}
-
-fn describe_leftover(paths: &OutputPaths, state: &JournalState) -> String {
-    let since = match &state.begin {
-        Some(Record::Begin { at, .. }) => format!(" begun {}", at.format("%Y-%m-%d %H:%M UTC")),
-        _ => String::new(),
-    };
-    format!(
-        "an interrupted run left an unfinished bundle{since} with {} members and {} durable bytes at {}",
-        state.members.len(),
-        state.durable_len,
-        paths.partial.display()
-    )
-}
-
 /// The way to the appender.
 #[derive(Clone)]
 pub(crate) struct Channel {
     pub(crate) commands: mpsc::Sender<Command>,
     failed: Arc<Mutex<Option<Failure>>>,
+    compares: Arc<AtomicBool>,
 }
 
 impl Channel {
@@ -221,7 +196,7 @@ impl Channel {
             .map_err(|_| self.stopped())
     }
 
-    async fn ask<T>(
+    pub(crate) async fn ask<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, Failure>>) -> Command,
     ) -> Result<T, Failure> {
@@ -245,12 +220,27 @@ impl Channel {
             })
     }
 
+    /// What an interrupted run left under a name.
+    pub(crate) async fn candidate(&self, spec: &MemberSpec) -> Result<Option<Candidate>, Failure> {
+        if !self.compares.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let name = spec.name.clone();
+        self.ask(|reply| Command::Candidate(name, reply)).await
+    }
+
+    /// Keeps a member whose bytes turned out to be the same.
+    pub(crate) async fn keep(&self, name: &str, proof: Option<Proof>) -> Result<Member, Failure> {
+        let name = name.to_owned();
+        self.ask(|done| Command::Keep { name, proof, done }).await
+    }
+
     /// Appends a member whose chunks are all at hand, its sizes in the local header.
     pub(crate) async fn append_whole(
         &self,
         spec: &MemberSpec,
         chunks: Vec<(EncodedChunk, Option<Permit>)>,
-        rows: Option<u64>,
+        facts: MemberFacts,
     ) -> Result<PendingReceipt, Failure> {
         // A member of which nothing shrank is not worth a deflate stream.
         let shrank = chunks.iter().any(|(chunk, _)| chunk.shrank());
@@ -276,7 +266,7 @@ impl Channel {
         for (chunk, permit) in chunks {
             self.send(Command::Chunk(chunk, permit)).await?;
         }
-        self.close(rows).await
+        self.close(facts).await
     }
 
     pub(crate) async fn open(
@@ -296,10 +286,10 @@ impl Channel {
         .await
     }
 
-    pub(crate) async fn close(&self, rows: Option<u64>) -> Result<PendingReceipt, Failure> {
+    pub(crate) async fn close(&self, facts: MemberFacts) -> Result<PendingReceipt, Failure> {
         let (receipt, pending) = PendingReceipt::of_sink(Arc::clone(&self.failed));
         self.ask(|done| Command::Close {
-            rows,
+            facts,
             receipt,
             done,
         })
@@ -331,28 +321,51 @@ impl Sink for BundleWriter {
         &self,
         spec: MemberSpec,
         mut bytes: Bytes,
-        rows: Option<u64>,
+        facts: MemberFacts,
     ) -> Result<PendingReceipt, Failure> {
         check_spec(&spec)?;
+        let channel = self.channel();
+        if let Some(candidate) = channel.candidate(&spec).await?
+            && candidate.kind == CandidateKind::Whole
+            && candidate.looks_like(spec.mode, spec.modified_at)
+            && candidate.holds(&bytes)
+        {
+            let member = channel.keep(&spec.name, facts.proof).await?;
+            return Ok(PendingReceipt::delivered(member));
+        }
         let mut chunks = Vec::new();
         while !bytes.is_empty() {
             let raw = bytes.split_to(bytes.len().min(CHUNK_SIZE));
             chunks.push((encode(raw, spec.compression).await?, None));
         }
         let _lane = self.lane.lock().await;
-        self.channel().append_whole(&spec, chunks, rows).await
+        channel.append_whole(&spec, chunks, facts).await
     }
 
     async fn begin(&self, spec: MemberSpec) -> Result<Box<dyn MemberWriter>, Failure> {
         check_spec(&spec)?;
-        let lane = Arc::clone(&self.lane);
-        Ok(Box::new(StreamedMember::new(spec, self.channel(), lane)))
+        let (lane, channel) = (Arc::clone(&self.lane), self.channel());
+        let candidate = channel.candidate(&spec).await?;
+        Ok(Box::new(StreamedMember::new(
+            spec, channel, lane, candidate,
+        )))
     }
 
     async fn retract(&self, name: &str, reason: &str) -> Result<(), Failure> {
         let _lane = self.lane.lock().await;
         self.ask(|done| Command::Retract(name.to_owned(), reason.to_owned(), done))
             .await
+    }
+
+    async fn earlier(&self, component: Component) -> Result<Vec<Member>, Failure> {
+        if !self.compares.load(Ordering::Relaxed) {
+            return Ok(Vec::new());
+        }
+        self.ask(|reply| Command::Earlier(component, reply)).await
+    }
+
+    async fn keep(&self, name: &str, proof: Option<Proof>) -> Result<Member, Failure> {
+        self.channel().keep(name, proof).await
     }
 
     async fn sync(&self) -> Result<(), Failure> {
@@ -365,6 +378,12 @@ impl BundleSink for BundleWriter {
     async fn begin_generation(&self, generation: Generation) -> Result<(), Failure> {
         self.ask(|done| Command::Generation(Box::new(generation), done))
             .await
+    }
+
+    async fn set_aside(&self) -> Result<(), Failure> {
+        let _lane = self.lane.lock().await;
+        self.compares.store(true, Ordering::Relaxed);
+        self.ask(Command::SetAside).await
     }
 
     async fn members(&self) -> Result<Vec<Member>, Failure> {

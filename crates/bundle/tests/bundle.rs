@@ -10,85 +10,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 
-use arkstream_bundle::{
-    BundleFile, BundleWriter, Leftover, OutputPaths, extract_member, read_journal, survey,
-};
-use arkstream_format::{Component, Compression, Generator, Manifest, RunId};
+use arkstream_bundle::{BundleFile, BundleWriter, Leftover, extract_member, read_journal, survey};
+use arkstream_format::{Compression, Manifest};
 use arkstream_pipeline::{
-    Budget, BundleReader, BundleSink, FailureKind, MemberSpec, Published, Severity, Sink,
+    Budget, BundleReader, BundleSink, FailureKind, MemberFacts, MemberSpec, Published, Severity,
+    Sink,
 };
 
-fn moment() -> DateTime<Utc> {
-    "2026-01-02T03:04:05.678Z".parse().unwrap()
-}
+use common::{beginning, manifest, no_wait, noise, rows, spec, text, writer};
 
-fn manifest() -> Manifest {
-    Manifest {
-        format_version: arkstream_format::FORMAT_VERSION.into(),
-        run_id: RunId("00".into()),
-        generator: Generator {
-            name: "test".into(),
-            version: "0".into(),
-        },
-        started_at: moment(),
-        generations: Vec::new(),
-        components: Default::default(),
-        members: Vec::new(),
-        dead_ranges: Vec::new(),
-        tables: Vec::new(),
-        omissions: Vec::new(),
-        references: Vec::new(),
-        chroma: None,
-        graph: None,
-        sealing: None,
-    }
-}
-
-fn spec(name: &str, compression: Compression) -> MemberSpec {
-    MemberSpec {
-        name: name.into(),
-        component: Component::Filestore,
-        compression,
-        modified_at: moment(),
-        mode: 0o640,
-        budget: Budget::new(32 << 20),
-    }
-}
-
-fn noise(seed: u8, len: usize) -> Bytes {
-    let mut out = vec![0; len];
-    blake3::Hasher::new()
-        .update(&[seed])
-        .finalize_xof()
-        .fill(&mut out);
-    out.into()
-}
-
-fn text(len: usize) -> Bytes {
-    let mut out = Vec::new();
-    for i in 0.. {
-        if out.len() >= len {
-            break;
-        }
-        out.extend_from_slice(format!("INSERT INTO t VALUES ({i}, 'row {i}');\n").as_bytes());
-    }
-    out.truncate(len);
-    out.into()
-}
-
-fn writer(folder: &Path) -> (OutputPaths, Arc<BundleWriter>) {
-    let paths = OutputPaths::new(&folder.join("bundle.zip"));
-    let writer = BundleWriter::create(
-        paths.clone(),
-        RunId("00".into()),
-        "plan".into(),
-        Leftover::Refuse,
-    )
-    .unwrap();
-    (paths, Arc::new(writer))
-}
+mod common;
 
 /// What the sample bundle must hold.
 fn contents() -> Vec<(&'static str, Bytes)> {
@@ -109,7 +41,7 @@ async fn sample_bundle(folder: &Path) -> Published {
     for (name, bytes) in contents() {
         if name.starts_with("rows/") {
             let rows = writer
-                .put(spec(name, Compression::Stored), bytes, Some(7))
+                .put(spec(name, Compression::Stored), bytes, rows(7))
                 .await
                 .unwrap();
             writer.sync().await.unwrap();
@@ -123,7 +55,7 @@ async fn sample_bundle(folder: &Path) -> Published {
         for piece in bytes.chunks(1 << 20) {
             member.write(Bytes::copy_from_slice(piece)).await.unwrap();
         }
-        member.finish(None).await.unwrap();
+        member.finish(MemberFacts::default()).await.unwrap();
         if name == "large/dump.sql" {
             let mut torn = writer
                 .begin(spec("torn", Compression::Deflate))
@@ -132,7 +64,11 @@ async fn sample_bundle(folder: &Path) -> Published {
             torn.write(text(20 << 20)).await.unwrap();
             torn.abandon("the source changed").await.unwrap();
             let again = writer
-                .put(spec("again", Compression::Deflate), text(100), None)
+                .put(
+                    spec("again", Compression::Deflate),
+                    text(100),
+                    MemberFacts::default(),
+                )
                 .await
                 .unwrap();
             drop(again);
@@ -141,7 +77,11 @@ async fn sample_bundle(folder: &Path) -> Published {
                 .await
                 .unwrap();
             writer
-                .put(spec("again", Compression::Deflate), text(200), None)
+                .put(
+                    spec("again", Compression::Deflate),
+                    text(200),
+                    MemberFacts::default(),
+                )
                 .await
                 .unwrap();
         }
@@ -270,7 +210,7 @@ async fn members_of_several_writers_do_not_mix() {
                 for piece in bytes.chunks(3 << 20) {
                     member.write(Bytes::copy_from_slice(piece)).await.unwrap();
                 }
-                member.finish(None).await.unwrap();
+                member.finish(MemberFacts::default()).await.unwrap();
             }
         }));
     }
@@ -330,12 +270,20 @@ async fn tiny_bundle(folder: &Path) -> PathBuf {
             text(len)
         };
         writer
-            .put(spec(name, Compression::Deflate), bytes, None)
+            .put(
+                spec(name, Compression::Deflate),
+                bytes,
+                MemberFacts::default(),
+            )
             .await
             .unwrap();
     }
     writer
-        .put(spec("gone", Compression::Deflate), text(600), None)
+        .put(
+            spec("gone", Compression::Deflate),
+            text(600),
+            MemberFacts::default(),
+        )
         .await
         .unwrap();
     writer.retract("gone", "superseded").await.unwrap();
@@ -404,7 +352,7 @@ async fn a_second_run_on_the_same_output_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (paths, first) = writer(folder.path());
     let again = |leftover| {
-        BundleWriter::create(paths.clone(), RunId("1".into()), "plan".into(), leftover)
+        BundleWriter::open(paths.clone(), beginning("plan"), leftover, no_wait())
             .map(drop)
             .unwrap_err()
     };
@@ -412,7 +360,11 @@ async fn a_second_run_on_the_same_output_is_refused() {
     assert_eq!(failure.kind, FailureKind::Refused);
     assert!(failure.why().contains("another run"), "{failure}");
     first
-        .put(spec("a", Compression::Stored), text(9), None)
+        .put(
+            spec("a", Compression::Stored),
+            text(9),
+            MemberFacts::default(),
+        )
         .await
         .unwrap();
     let published = first.publish(manifest()).await.unwrap();
@@ -425,7 +377,11 @@ async fn an_interrupted_run_leaves_a_journal_that_tells_the_truth() {
     let folder = tempfile::tempdir().unwrap();
     let (paths, first) = writer(folder.path());
     first
-        .put(spec("a", Compression::Stored), text(9), None)
+        .put(
+            spec("a", Compression::Stored),
+            text(9),
+            MemberFacts::default(),
+        )
         .await
         .unwrap();
     let mut torn = first.begin(spec("b", Compression::Deflate)).await.unwrap();
@@ -442,11 +398,11 @@ async fn an_interrupted_run_leaves_a_journal_that_tells_the_truth() {
     drop(first);
     // The lock goes with the appender's thread.
     let failure = loop {
-        let failure = BundleWriter::create(
+        let failure = BundleWriter::open(
             paths.clone(),
-            RunId("1".into()),
-            "plan".into(),
-            Leftover::Refuse,
+            beginning("another plan"),
+            Leftover::Continue { recheck: false },
+            no_wait(),
         )
         .map(drop)
         .unwrap_err();
@@ -455,9 +411,12 @@ async fn an_interrupted_run_leaves_a_journal_that_tells_the_truth() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     };
-    assert!(failure.why().contains("1 members"), "{failure}");
+    assert!(failure.why().contains("\"plan\""), "{failure}");
+    assert!(failure.why().contains("\"another plan\""), "{failure}");
     assert!(failure.advice().unwrap().contains("--fresh"), "{failure}");
-    BundleWriter::create(paths, RunId("1".into()), "plan".into(), Leftover::Discard).unwrap();
+    let (_, resumed) =
+        BundleWriter::open(paths, beginning("plan"), Leftover::Discard, no_wait()).unwrap();
+    assert_eq!(resumed, None);
 }
 
 #[tokio::test]
@@ -465,7 +424,11 @@ async fn names_that_would_leave_the_folder_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (_, writer) = writer(folder.path());
     let failure = writer
-        .put(spec("../../etc/passwd", Compression::Stored), text(1), None)
+        .put(
+            spec("../../etc/passwd", Compression::Stored),
+            text(1),
+            MemberFacts::default(),
+        )
         .await
         .unwrap_err();
     assert_eq!(failure.kind, FailureKind::Source);
@@ -491,7 +454,7 @@ async fn a_full_disk_reaches_everybody_who_waits() {
     let mut failures = Vec::new();
     for i in 0..5u8 {
         let spec = spec(&format!("rows/{i}"), Compression::Stored);
-        match writer.put(spec, noise(i, 3 << 20), Some(1)).await {
+        match writer.put(spec, noise(i, 3 << 20), rows(1)).await {
             Ok(receipt) => receipts.push(receipt),
             Err(failure) => failures.push(failure),
         }
@@ -542,7 +505,9 @@ async fn a_journal_left_behind_by_a_kill_after_publishing_is_no_leftover() {
     first.publish(manifest()).await.unwrap();
     fs::write(&paths.journal, journal).unwrap();
     fs::rename(&paths.bundle, folder.path().join("moved.zip")).unwrap();
-    BundleWriter::create(paths, RunId("1".into()), "plan".into(), Leftover::Refuse).unwrap();
+    let resume = Leftover::Continue { recheck: false };
+    let (_, resumed) = BundleWriter::open(paths, beginning("plan"), resume, no_wait()).unwrap();
+    assert_eq!(resumed, None);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use arkstream_format::FileProof;
 use arkstream_pipeline::{Failure, FailureKind};
 use chrono::{DateTime, Utc};
 use rustix::fs::{Access, OFlags};
@@ -70,6 +71,17 @@ impl Entry {
             modified_at: DateTime::from_timestamp(metadata.mtime(), 0)
                 .unwrap_or(DateTime::UNIX_EPOCH),
         }
+    }
+
+    /// What can prove the file unchanged later, if it was looked at just now.
+    pub(crate) fn proof(&self) -> Option<FileProof> {
+        Some(FileProof {
+            inode: self.identity.inode,
+            size: self.identity.size,
+            mtime_ns: i64::try_from(self.identity.mtime_ns).ok()?,
+            ctime_ns: i64::try_from(self.identity.ctime_ns).ok()?,
+            seen_ns: Utc::now().timestamp_nanos_opt()?,
+        })
     }
 
     /// Whether the last change is longer ago than `quiet`. A time in the future is not.

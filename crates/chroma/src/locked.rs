@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use arkstream_format::{ChromaSummary, Component};
-use arkstream_pipeline::{Event, Failure, FailureKind, Run};
+use arkstream_pipeline::{Event, Failure, FailureKind, MemberFacts, Run};
 
 use crate::{
     DATABASE,
@@ -119,7 +119,7 @@ impl Pass<'_> {
                 .await?;
             return Err(self.written_despite_lock(DATABASE).into());
         }
-        let receipt = writer.finish(None).await?;
+        let receipt = writer.finish(MemberFacts::default()).await?;
         self.taken.insert(DATABASE, &before, receipt);
         let wal = format!("{DATABASE}-wal");
         self.taken

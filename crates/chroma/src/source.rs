@@ -177,13 +177,19 @@ impl Source for ChromaSource {
                 .iter()
                 .map(|what| format!("{what} is not part of Chroma's data and is passed over")),
         );
-        Ok(SourcePlan { items, notes })
+        let directory = self.directory.display().to_string();
+        Ok(SourcePlan {
+            identity: [("directory", directory)].into(),
+            items,
+            notes,
+        })
     }
 
     async fn prepare(&mut self, run: &Run) -> Result<(), Failure> {
         let earlier = self.list().await?;
         tokio::time::sleep(self.options.quiet).await;
         let listing = self.list().await?;
+        self.taken.keep(run, &listing).await?;
         let reader = Reader::new(run, &self.directory, None);
         for group in listing.groups() {
             if !listing.is_settled(group, &earlier, self.options.quiet) {

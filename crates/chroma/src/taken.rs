@@ -13,8 +13,8 @@ use std::{
     sync::Arc,
 };
 
-use arkstream_format::Component;
-use arkstream_pipeline::{Event, Failure, PendingReceipt, Run};
+use arkstream_format::{Component, Proof, member_names};
+use arkstream_pipeline::{Event, Failure, MemberFacts, PendingReceipt, Run};
 
 use crate::{
     copy::{Copied, Origin, Reader, Stopped, blocking, member_name},
@@ -39,7 +39,8 @@ pub(crate) struct Taken {
 #[derive(Debug)]
 struct TakenFile {
     identity: Identity,
-    receipt: PendingReceipt,
+    /// Absent where the member of an interrupted run is kept.
+    receipt: Option<PendingReceipt>,
 }
 
 impl Taken {
@@ -75,6 +76,7 @@ impl Taken {
         }
         self.retract(reader.run, relative, "the file changed after it was read")
             .await?;
+        let proof = entry.proof();
         let path = reader.directory.join(relative);
         let Some(file) = open_as(&path, entry).await? else {
             return Ok(Outcome::Moved);
@@ -85,13 +87,46 @@ impl Taken {
             writer.abandon("the file changed while it was read").await?;
             return Ok(Outcome::Moved);
         }
-        self.insert(relative, entry, writer.finish(None).await?);
+        let facts = MemberFacts {
+            rows: None,
+            proof: proof.map(Proof::File),
+        };
+        self.insert(relative, entry, writer.finish(facts).await?);
         Ok(Outcome::Taken)
+    }
+
+    /// Keeps what an interrupted run, or a generation of this run that was given up, took, where the
+    /// listed files are in the state it read them in. Whether they still are is compared again under
+    /// the lock, as for all others.
+    pub(crate) async fn keep(&mut self, run: &Run, listing: &Listing) -> Result<(), Failure> {
+        for member in run.sink.earlier(Component::Chroma).await? {
+            let Some(relative) = member.name.strip_prefix(member_names::CHROMA_DIR) else {
+                continue;
+            };
+            // What a generation of this run took is not in the bundle any more unless it is kept.
+            self.files.remove(relative);
+            let Some((relative, entry)) = listing.files.get_key_value(relative) else {
+                continue;
+            };
+            let (Some(Proof::File(then)), Some(now)) = (&member.proof, entry.proof()) else {
+                continue;
+            };
+            if then.holds_for(&now) {
+                run.kept(&run.sink.keep(&member.name, None).await?);
+                let kept = TakenFile {
+                    identity: entry.identity,
+                    receipt: None,
+                };
+                self.files.insert(relative.clone(), kept);
+            }
+        }
+        Ok(())
     }
 
     /// Notes a member that was finished elsewhere.
     pub(crate) fn insert(&mut self, relative: &str, entry: &Entry, receipt: PendingReceipt) {
         let identity = entry.identity;
+        let receipt = Some(receipt);
         self.files
             .insert(relative.to_owned(), TakenFile { identity, receipt });
     }
@@ -132,7 +167,10 @@ impl Taken {
     pub(crate) async fn settle(&mut self, run: &Run) -> Result<(), Failure> {
         run.sink.sync().await?;
         for taken in std::mem::take(&mut self.files).into_values() {
-            let member = taken.receipt.wait().await?.member;
+            let Some(receipt) = taken.receipt else {
+                continue;
+            };
+            let member = receipt.wait().await?.member;
             run.tell(Event::Member {
                 component: Component::Chroma,
                 name: member.name,

@@ -148,6 +148,14 @@ pub(crate) enum Command {
         /// The shell.
         shell: Shell,
     },
+    /// List the places at which this test build can be made to fail.
+    #[cfg(debug_assertions)]
+    #[command(hide = true)]
+    Faults {
+        /// What to do: `list`.
+        #[arg(value_parser = ["list"])]
+        what: String,
+    },
     /// Print a JSON Schema: manifest, metadata, model_list, journal, restore or config.
     Schema {
         /// Its name.
@@ -271,9 +279,33 @@ pub(crate) struct BackupArgs {
     /// Bytes that may be in flight, such as 256MiB; at least 32MiB.  [default: 64MiB a job]
     #[arg(long, env = "ARKSTREAM_MEMORY", value_name = "SIZE", value_parser = units::parse_size)]
     pub(crate) memory: Option<u64>,
-    /// Discard what an interrupted run left at this output.
-    #[arg(long)]
+    /// Discard what an interrupted run left at this output, and start over.
+    #[arg(long, conflicts_with = "resume")]
     pub(crate) fresh: bool,
+    /// Continue what an interrupted run left, and fail if there is nothing.
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// After a lost connection or a server that restarts, try again for so long.
+    #[arg(
+        long,
+        env = "ARKSTREAM_RETRY_FOR",
+        value_name = "TIME",
+        default_value = "5m",
+        value_parser = units::parse_duration
+    )]
+    pub(crate) retry_for: Duration,
+    /// When the disk is full, wait for so long until there is space again.
+    #[arg(
+        long,
+        env = "ARKSTREAM_WAIT_FOR_SPACE",
+        value_name = "TIME",
+        default_value = "0s",
+        value_parser = units::parse_duration
+    )]
+    pub(crate) wait_for_space: Duration,
+    /// Read everything again that an interrupted run left, not only what it wrote last.
+    #[arg(long)]
+    pub(crate) recheck: bool,
     /// Say what would be done, and do nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,

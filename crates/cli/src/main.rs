@@ -42,6 +42,8 @@ fn main() -> ExitCode {
         Command::Extract(args) => commands::inspect::extract(&args),
         Command::Completions { shell } => commands::inspect::completions(shell),
         Command::Schema { name } => commands::inspect::schema(&name),
+        #[cfg(debug_assertions)]
+        Command::Faults { .. } => commands::inspect::faults(),
     };
     match outcome {
         Ok(code) => code.into(),

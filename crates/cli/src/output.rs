@@ -10,9 +10,12 @@ use chrono::{DateTime, Local};
 
 use arkstream_pipeline::{Failure, FailureKind};
 
+/// What the default name of a bundle begins with.
+pub(crate) const NAME_PREFIX: &str = "sam_ai_complete_backup_";
+
 /// The bundle's path: a file as it was named, or the default name in a folder.
 pub(crate) fn bundle_path(out: Option<&Path>, now: DateTime<Local>) -> PathBuf {
-    let name = format!("sam_ai_complete_backup_{}.zip", now.format("%Y%m%d_%H%M%S"));
+    let name = format!("{NAME_PREFIX}{}.zip", now.format("%Y%m%d_%H%M%S"));
     match out {
         None => PathBuf::from(name),
         Some(out) if out.is_dir() || out.as_os_str().to_string_lossy().ends_with('/') => {

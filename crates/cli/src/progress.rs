@@ -51,7 +51,12 @@ impl Observer for Logged {
                 component = %omission.component, what = %omission.what, reason = %omission.reason,
                 "left out"
             ),
-            Event::Note(note) => tracing::info!("{note}"),
+            Event::Note(note) | Event::Resumed(note) => tracing::info!("{note}"),
+            Event::Redone {
+                component,
+                name,
+                reason,
+            } => tracing::info!(%component, name, reason, "made again"),
             Event::Warning(warning) => tracing::warn!("{warning}"),
             Event::Member {
                 component: Component::Filestore,
@@ -65,7 +70,7 @@ impl Observer for Logged {
                 stored_bytes,
                 ..
             } => tracing::info!(name, rows, raw_bytes, stored_bytes, "member"),
-            Event::Read { .. } => {}
+            Event::Read { .. } | Event::Kept { .. } => {}
         }
         self.shown.event(event);
     }
@@ -119,7 +124,12 @@ impl Observer for Bars {
                 bar.reset_eta();
                 bar.enable_steady_tick(Duration::from_millis(200));
             }),
-            Event::Read { component, bytes } => self.bar(*component, |bar| {
+            Event::Read { component, bytes }
+            | Event::Kept {
+                component,
+                raw_bytes: bytes,
+                ..
+            } => self.bar(*component, |bar| {
                 bar.inc(*bytes);
                 // Sizes of tables and dumps are estimates.
                 if bar.length().is_some_and(|length| bar.position() > length) {
@@ -141,7 +151,8 @@ impl Observer for Bars {
             )),
             Event::Omitted(omission) => self.say(&left_out(omission)),
             Event::Warning(warning) => self.say(&format!("warning: {warning}")),
-            Event::Note(_) => {}
+            Event::Resumed(found) => self.say(found),
+            Event::Note(_) | Event::Redone { .. } => {}
         }
     }
 }
@@ -163,6 +174,7 @@ struct Plain {
 struct PlainState {
     planned: u64,
     read: u64,
+    kept: u64,
     rows: u64,
     members: u64,
     started: Option<Instant>,
@@ -223,6 +235,9 @@ impl Observer for Plain {
                 if state.members > 0 {
                     let _ = write!(line, "{} members, {} rows, ", state.members, state.rows);
                 }
+                if state.kept > 0 {
+                    let _ = write!(line, "{} kept, ", units::size(state.kept));
+                }
                 let _ = write!(
                     line,
                     "{} in {}",
@@ -239,7 +254,16 @@ impl Observer for Plain {
             }
             Event::Omitted(omission) => say(format!("{}", harmless(&left_out(omission)))),
             Event::Warning(warning) => say(format!("warning: {}", harmless(warning))),
-            Event::Note(note) => say(format!("{}", harmless(note))),
+            Event::Note(note) | Event::Resumed(note) => say(format!("{}", harmless(note))),
+            Event::Kept {
+                component,
+                raw_bytes,
+                ..
+            } => self.update(*component, |state| {
+                state.kept += raw_bytes;
+                None
+            }),
+            Event::Redone { .. } => {}
         }
     }
 }
@@ -275,6 +299,18 @@ impl Observer for Json {
             }
             Event::Omitted(omission) => json!({"event": "omitted", "omission": omission}),
             Event::Note(note) => json!({"event": "note", "text": note}),
+            Event::Resumed(found) => json!({"event": "resumed", "text": found}),
+            Event::Kept {
+                component,
+                raw_bytes,
+                stored_bytes,
+            } => json!({"event": "kept", "component": component, "raw_bytes": raw_bytes,
+                        "stored_bytes": stored_bytes}),
+            Event::Redone {
+                component,
+                name,
+                reason,
+            } => json!({"event": "redone", "component": component, "name": name, "reason": reason}),
             Event::Warning(warning) => json!({"event": "warning", "text": warning}),
         };
         say(format!("{object}"));

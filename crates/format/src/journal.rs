@@ -10,12 +10,14 @@
 //! first line that is cut or whose CRC does not match: everything before it holds, everything
 //! after it never happened.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Chunk, Component, Crc32, DeadRange, Generation, Member, RunId};
+use crate::{Chunk, Component, Compression, Crc32, DeadRange, Generation, Member, RunId};
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -27,8 +29,9 @@ pub enum Record {
         format_version: String,
         /// The run that created the journal.
         run_id: RunId,
-        /// BLAKE3 over the plan, so that a resume refuses changed inputs.
-        plan_fingerprint: String,
+        /// What is backed up and how, as far as it shapes the bundle: a run continues only what was
+        /// begun for the same.
+        plan: BTreeMap<String, String>,
         /// When.
         at: DateTime<Utc>,
     },
@@ -37,16 +40,25 @@ pub enum Record {
         /// Its snapshots.
         generation: Generation,
     },
-    /// A chunk of a member that is longer than one chunk and not finished yet.
-    Chunk {
+    /// A member that is longer than what is buffered took its place in the file. Its chunks follow.
+    Open {
         /// The member's name.
-        member: String,
+        name: String,
         /// The member's component.
         component: Component,
-        /// Offset of the member's local header.
+        /// How its chunks are stored.
+        compression: Compression,
+        /// As in its local header.
+        modified_at: DateTime<Utc>,
+        /// UNIX permission bits.
+        mode: u32,
+        /// Offset of its local header.
         header_offset: u64,
-        /// The chunk's number in the member, from 0.
-        index: u32,
+        /// Offset of its first chunk.
+        data_offset: u64,
+    },
+    /// The next chunk of the open member.
+    Chunk {
         /// The chunk.
         chunk: Chunk,
     },
@@ -61,6 +73,13 @@ pub enum Record {
     Dead {
         /// Where.
         range: DeadRange,
+    },
+    /// All bytes before `offset` are durable, and their SHA-256 is this far.
+    Synced {
+        /// Length of the file.
+        offset: u64,
+        /// The state of the hash, hexadecimal.
+        sha256: String,
     },
 }
 

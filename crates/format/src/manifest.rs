@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Component, Crc32, Digest, RunId};
+use crate::{Component, Crc32, Digest, KeptBy, Proof, RunId};
 
 /// The whole index.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -201,6 +201,9 @@ pub struct Member {
     /// Rows, where the member holds rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
+    /// What it was read from, where that can prove it unchanged later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
     /// Its chunks, without gaps.
     pub chunks: Vec<Chunk>,
 }
@@ -347,6 +350,9 @@ pub struct PartEntry {
     pub end_block: Option<u32>,
     /// The generation whose snapshot it was read under.
     pub generation: u32,
+    /// How the last generation proved it unchanged, where that is a later one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_by: Option<KeptBy>,
 }
 
 /// Something that was attempted and is not in the bundle.

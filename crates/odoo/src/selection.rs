@@ -105,6 +105,27 @@ pub struct Selection {
     pub include_transient: bool,
 }
 
+impl Selection {
+    /// All of it in one line, to be compared.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let mut text = match &self.profile {
+            Profile::Custom { patterns, .. } => patterns.join(","),
+            profile => profile.to_string(),
+        };
+        if !self.models.is_empty() {
+            text = self.models.join(",");
+        }
+        if !self.exclude.is_empty() {
+            text = format!("{text} without {}", self.exclude.join(","));
+        }
+        if self.include_transient {
+            text.push_str(" with transient models");
+        }
+        text
+    }
+}
+
 /// Whether a module belongs to the stack, by its name.
 #[must_use]
 pub fn is_stack_module(module: &str) -> bool {

@@ -35,6 +35,7 @@ pub struct Failure {
     attempted: String,
     why: String,
     help: Option<String>,
+    passing: bool,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -46,6 +47,7 @@ impl Failure {
             attempted: attempted.into(),
             why: why.to_string(),
             help: None,
+            passing: false,
             source: None,
         }
     }
@@ -78,6 +80,19 @@ impl Failure {
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
+    }
+
+    /// Says that it may pass by itself: a lost connection, a server that starts again.
+    #[must_use]
+    pub fn passing(mut self) -> Self {
+        self.passing = true;
+        self
+    }
+
+    /// Whether it may pass by itself.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        self.passing
     }
 
     /// Keeps the error that caused it, for logs.

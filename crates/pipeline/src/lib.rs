@@ -13,6 +13,8 @@
 mod budget;
 mod cancel;
 mod failure;
+pub mod fault;
+mod file;
 mod progress;
 mod reader;
 mod run;
@@ -23,10 +25,14 @@ mod target;
 pub use budget::{Budget, Permit};
 pub use cancel::Cancel;
 pub use failure::{Failure, FailureKind, is_no_space};
+pub use file::{file_proof, whole_chunks};
 pub use progress::{Event, Observer, Silent};
 pub use reader::{BundleReader, ContentCheck, Finding, Place, Severity};
 pub use run::Run;
-pub use sink::{BundleSink, MemberSpec, MemberWriter, PendingReceipt, Published, Receipt, Sink};
+pub use sink::{
+    BundleSink, Kept, MemberFacts, MemberSpec, MemberWriter, PendingReceipt, Published, Receipt,
+    Sink,
+};
 pub use source::{PlannedItem, Source, SourcePlan, SourceReport};
 pub use target::{
     Checked, Proof, Reach, ReferencePlan, Restoring, Standing, TablePlan, Target, TargetPlan,

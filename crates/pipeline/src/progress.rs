@@ -41,6 +41,26 @@ pub enum Event {
         /// Bytes in the file.
         stored_bytes: u64,
     },
+    /// The run continues an interrupted one; what it found, for people.
+    Resumed(String),
+    /// A member of an interrupted run is kept as it is.
+    Kept {
+        /// Which component.
+        component: Component,
+        /// Bytes before compression.
+        raw_bytes: u64,
+        /// Bytes in the file.
+        stored_bytes: u64,
+    },
+    /// A member of an interrupted run is given up and made again.
+    Redone {
+        /// Which component.
+        component: Component,
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// A component is complete.
     Finished {
         /// Which component.

@@ -1,8 +1,12 @@
 //! What every stage of a run shares.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use arkstream_format::{Component, Omission};
+use arkstream_format::{Component, Generation, Member, Omission};
+use chrono::{DateTime, Utc};
 
 use crate::{Budget, Cancel, Event, Observer, Sink};
 
@@ -19,7 +23,12 @@ pub struct Run {
     pub budget: Budget,
     /// Connections and workers that read at once.
     pub jobs: usize,
+    /// When the bundle was begun: by this run, or by the interrupted one that it continues.
+    pub begun_at: DateTime<Utc>,
+    /// The generations before this one, the oldest first.
+    pub generations: Vec<Generation>,
     omissions: Arc<Mutex<Vec<Omission>>>,
+    redone: Arc<Mutex<BTreeMap<(Component, String), u64>>>,
 }
 
 impl Run {
@@ -37,8 +46,27 @@ impl Run {
             cancel,
             budget,
             jobs: jobs.max(1),
+            begun_at: Utc::now(),
+            generations: Vec::new(),
             omissions: Arc::default(),
+            redone: Arc::default(),
         }
+    }
+
+    /// The number of this generation, from 1.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generations.last().map_or(1, |last| last.number + 1)
+    }
+
+    /// The same run with another set of snapshots, after `given_up` was given up. What was left out is
+    /// counted anew.
+    #[must_use]
+    pub fn next_generation(&self, given_up: Option<Generation>) -> Self {
+        let mut next = self.clone();
+        next.generations.extend(given_up);
+        next.omissions = Arc::default();
+        next
     }
 
     /// Counts something that is left out. It changes the verdict and the exit code of the run.
@@ -62,6 +90,33 @@ impl Run {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Counts a member of an interrupted run that is given up and made again.
+    pub fn redo(&self, component: Component, name: &str, reason: &str) {
+        self.observer.event(&Event::Redone {
+            component,
+            name: name.to_owned(),
+            reason: reason.to_owned(),
+        });
+        let mut redone = self.redone.lock().unwrap_or_else(PoisonError::into_inner);
+        *redone.entry((component, reason.to_owned())).or_default() += 1;
+    }
+
+    /// How many members were made again, by component and reason.
+    #[must_use]
+    pub fn redone(&self) -> BTreeMap<(Component, String), u64> {
+        let redone = self.redone.lock().unwrap_or_else(PoisonError::into_inner);
+        redone.clone()
+    }
+
+    /// Tells the observer that a member of an interrupted run is kept.
+    pub fn kept(&self, member: &Member) {
+        self.observer.event(&Event::Kept {
+            component: member.component,
+            raw_bytes: member.raw_len,
+            stored_bytes: member.stored_len,
+        });
     }
 
     /// Tells the observer.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use tokio::sync::oneshot;
 
-use arkstream_format::{Component, Compression, Generation, Manifest, Member};
+use arkstream_format::{Component, Compression, Generation, Manifest, Member, Proof};
 
 use crate::{Budget, Failure, FailureKind};
 
@@ -34,6 +34,15 @@ pub struct MemberSpec {
     pub budget: Budget,
 }
 
+/// What is known of a member once all its bytes are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemberFacts {
+    /// Rows, where it holds rows.
+    pub rows: Option<u64>,
+    /// What can prove it unchanged later.
+    pub proof: Option<Proof>,
+}
+
 /// Takes members, one after the other in the file, from several writers at once.
 #[async_trait]
 pub trait Sink: Send + Sync {
@@ -45,7 +54,7 @@ pub trait Sink: Send + Sync {
         &self,
         spec: MemberSpec,
         bytes: Bytes,
-        rows: Option<u64>,
+        facts: MemberFacts,
     ) -> Result<PendingReceipt, Failure>;
 
     /// Begins a member whose bytes come in a stream.
@@ -53,10 +62,29 @@ pub trait Sink: Send + Sync {
     /// Nothing is written yet: a member that fits into a few chunks is prepared beside others and
     /// takes its place in the file only when it is finished; a longer one takes its place as soon
     /// as its buffer is full and keeps it until it is finished.
+    ///
+    /// Where an interrupted run left a member of that name, the bytes are compared with it chunk by
+    /// chunk, and nothing is written before the first difference.
     async fn begin(&self, spec: MemberSpec) -> Result<Box<dyn MemberWriter>, Failure>;
 
     /// Turns a finished member into dead bytes: something newer is about to take its name.
     async fn retract(&self, name: &str, reason: &str) -> Result<(), Failure>;
+
+    /// Members of a component that an interrupted run finished and this one has neither kept nor
+    /// replaced. What is never kept is not in the bundle.
+    async fn earlier(&self, _component: Component) -> Result<Vec<Member>, Failure> {
+        Ok(Vec::new())
+    }
+
+    /// Keeps a member that [`Sink::earlier`] names: the caller has proven it unchanged. A newer proof
+    /// replaces the one it has.
+    async fn keep(&self, name: &str, _proof: Option<Proof>) -> Result<Member, Failure> {
+        Err(Failure::new(
+            FailureKind::Internal,
+            format!("keep member {name}"),
+            "there is no interrupted run",
+        ))
+    }
 
     /// Returns when every finished member is durable.
     async fn sync(&self) -> Result<(), Failure>;
@@ -68,6 +96,10 @@ pub trait BundleSink: Sink {
     /// Records a set of snapshots, durably, before the first member that is read under them. Members
     /// that a source read before the barrier, and proves by its lock, may come earlier.
     async fn begin_generation(&self, generation: Generation) -> Result<(), Failure>;
+
+    /// Gives up what was kept and finished in this generation, without removing it: all of it has to
+    /// be proven or streamed again. For another generation within the same run.
+    async fn set_aside(&self) -> Result<(), Failure>;
 
     /// Every finished member so far, in the order of the file.
     async fn members(&self) -> Result<Vec<Member>, Failure>;
@@ -84,10 +116,21 @@ pub struct Published {
     pub path: PathBuf,
     /// Size of the file in bytes.
     pub bytes: u64,
+    /// Members and bytes of an interrupted run that are in it.
+    pub kept: Kept,
     /// SHA-256 of the file, hexadecimal; also in the `.sha256` file beside it.
     pub sha256: String,
     /// Its manifest.
     pub manifest: Manifest,
+}
+
+/// What of an interrupted run is in a bundle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Members.
+    pub members: u64,
+    /// Bytes of the file, headers included.
+    pub bytes: u64,
 }
 
 /// Takes the bytes of one member. Dropped without [`MemberWriter::finish`], it is abandoned.
@@ -96,8 +139,8 @@ pub trait MemberWriter: Send {
     /// Appends bytes.
     async fn write(&mut self, bytes: Bytes) -> Result<(), Failure>;
 
-    /// Completes the member. `rows` is the number of rows in it, where it has rows.
-    async fn finish(self: Box<Self>, rows: Option<u64>) -> Result<PendingReceipt, Failure>;
+    /// Completes the member.
+    async fn finish(self: Box<Self>, facts: MemberFacts) -> Result<PendingReceipt, Failure>;
 
     /// Gives the member up. What was written already stays in the file as dead bytes, which the
     /// manifest counts and which no reader sees.
@@ -131,6 +174,14 @@ impl PendingReceipt {
     pub fn of_sink(failed: Arc<Mutex<Option<Failure>>>) -> (oneshot::Sender<Receipt>, Self) {
         let (sender, receiver) = oneshot::channel();
         (sender, Self { receiver, failed })
+    }
+
+    /// The receipt of a member that is durable already.
+    #[must_use]
+    pub fn delivered(member: Member) -> Self {
+        let (sender, pending) = Self::new();
+        let _ = sender.send(Receipt { member });
+        pending
     }
 
     /// Waits until the member is durable.

@@ -1,5 +1,7 @@
 //! The port of everything that is backed up.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 
 use arkstream_format::{
@@ -65,6 +67,9 @@ pub trait Source: Send {
 /// What a source is about to do. Plain data: printed by `--dry-run`, hashed for resume.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SourcePlan {
+    /// What is backed up and which options shape it, by name. A run continues an interrupted one only
+    /// if these are equal. No secrets.
+    pub identity: BTreeMap<&'static str, String>,
     /// Tables, files or dumps.
     pub items: Vec<PlannedItem>,
     /// Lines for people about what was found.

@@ -50,7 +50,11 @@ fn of_server(attempted: &str, error: &DbError) -> Failure {
         why.push_str(&format!(" ({detail})"));
     }
     why.push_str(&format!(" [SQLSTATE {}]", error.code().code()));
-    let failure = Failure::new(kind, attempted, why);
+    let mut failure = Failure::new(kind, attempted, why);
+    let code = error.code().code();
+    if code.starts_with("08") || ["57P01", "57P02", "57P03", "53300"].contains(&code) {
+        failure = failure.passing();
+    }
     match help.or_else(|| error.hint().map(str::to_owned)) {
         Some(help) => failure.help(help),
         None => failure,
@@ -115,7 +119,9 @@ fn is_row_security(message: &str) -> bool {
 fn of_connection(attempted: &str, error: &tokio_postgres::Error) -> Failure {
     let mut why = error.to_string();
     let mut cause = error.source();
+    let mut by_system = false;
     while let Some(inner) = cause {
+        by_system |= inner.is::<std::io::Error>();
         let text = inner.to_string();
         if !why.contains(&text) {
             why.push_str(": ");
@@ -123,7 +129,10 @@ fn of_connection(attempted: &str, error: &tokio_postgres::Error) -> Failure {
         }
         cause = inner.source();
     }
-    let failure = Failure::new(FailureKind::Source, attempted, &why);
+    let mut failure = Failure::new(FailureKind::Source, attempted, &why);
+    if error.is_closed() || by_system {
+        failure = failure.passing();
+    }
     if error.is_closed() || why.contains("connection closed") || why.contains("unexpected EOF") {
         failure.help("the connection was lost; see the server's log for why, then run again")
     } else {

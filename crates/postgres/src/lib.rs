@@ -36,7 +36,7 @@ pub use dump::{DumpOptions, DumpSnapshot, DumpSource, SharedSnapshot};
 pub use failure::failure_of;
 pub use graph::{GraphTarget, GraphTargetOptions};
 pub use holder::SnapshotHolder;
-pub use server::server_info;
+pub use server::{database_identity, server_info};
 pub use session::Session;
 pub use sql::{quote_ident, quote_literal};
 pub use staging::{Staged, Staging};

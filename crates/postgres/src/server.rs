@@ -90,3 +90,14 @@ pub async fn server_info(client: &Client) -> Result<ServerInfo, Failure> {
         collation: row.get(5),
     })
 }
+
+/// Which database it is, whatever it is reached by.
+#[must_use]
+pub fn database_identity(info: &ServerInfo) -> String {
+    format!(
+        "{} (OID {}) of system {}",
+        info.database,
+        info.database_oid,
+        info.system_identifier.as_deref().unwrap_or("unknown")
+    )
+}

@@ -11,18 +11,25 @@ use super::{
 use crate::support::{Stack, run, runtime, scratch};
 
 /// A database whose backup takes long: its messages are 1,500 times 1 MiB, and little on disk.
-pub(super) fn slow_database() -> String {
+pub(crate) fn slow_database() -> String {
+    database_with(1500)
+}
+
+/// A copy of the Odoo database with so many messages of a mebibyte.
+pub(crate) fn database_with(messages: u32) -> String {
     let stack = Stack::shared();
     let name = stack.fresh_database();
-    let sql = "INSERT INTO ai_message (conversation_id, role, content) \
-        SELECT (SELECT min(id) FROM ai_conversation), 'user', repeat(md5(n::text), 32768) \
-        FROM generate_series(1, 1500) AS n";
-    stack.server.psql(&name, sql).expect("long messages");
+    let sql = format!(
+        "INSERT INTO ai_message (conversation_id, role, content) \
+         SELECT (SELECT min(id) FROM ai_conversation), 'user', repeat(md5(n::text), 32768) \
+         FROM generate_series(1, {messages}) AS n"
+    );
+    stack.server.psql(&name, &sql).expect("long messages");
     name
 }
 
 /// What sessions of a run do in a database: `application_name|state|query`.
-pub(super) fn sessions(database: &str) -> Vec<String> {
+pub(crate) fn sessions(database: &str) -> Vec<String> {
     let sql = format!(
         "SELECT application_name, state, left(query, 60) FROM pg_stat_activity \
          WHERE datname = '{database}' AND backend_type = 'client backend'"

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 /// as `"$@"`; what it mounts is gone afterwards.
 ///
 /// Needs root, or a system that lets users make namespaces.
-pub(super) fn in_namespace(script: &str, command: &Command) -> Command {
+pub(crate) fn in_namespace(script: &str, command: &Command) -> Command {
     let mut outer = Command::new("unshare");
     outer.args(flags()).args(["sh", "-c", script, "sh"]);
     outer.arg(command.get_program()).args(command.get_args());

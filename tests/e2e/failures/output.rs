@@ -89,7 +89,12 @@ fn what_an_interrupted_run_left_is_kept_until_fresh() {
     let left = files_below(out.parent().unwrap());
     assert_eq!(left, ["bundle.zip.journal", "bundle.zip.partial"]);
 
-    let words = ["interrupted run left", "members", "bundle.zip.partial"];
+    // Another database: not what was begun.
+    let words = [
+        "interrupted run left",
+        "was begun for something else",
+        "bundle.zip.partial",
+    ];
     fails(&mut small_backup(&out), &out, 6, &words, "--fresh");
     assert_eq!(
         files_below(out.parent().unwrap()),

@@ -9,27 +9,27 @@ use std::{
 };
 
 /// Long enough for whatever is waited for in a test.
-pub(super) const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// How it ended.
 #[derive(Debug)]
-pub(super) struct Ended {
-    pub(super) code: Option<i32>,
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
     /// The signal that ended it.
-    pub(super) signal: Option<i32>,
-    pub(super) stdout: String,
-    pub(super) stderr: String,
+    pub(crate) signal: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// A running program; killed when dropped.
-pub(super) struct Running {
+pub(crate) struct Running {
     child: Child,
     stdout: Option<JoinHandle<String>>,
     stderr: Option<JoinHandle<String>>,
 }
 
 impl Running {
-    pub(super) fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -47,7 +47,7 @@ impl Running {
 
     /// Sends a signal by its name without `SIG`.
     #[track_caller]
-    pub(super) fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let line = format!("kill -{name} {}", self.child.id());
         let status = Command::new("sh")
             .args(["-c", &line])
@@ -57,7 +57,7 @@ impl Running {
     }
 
     /// Its child processes, by any of its threads.
-    pub(super) fn children(&self) -> Vec<u32> {
+    pub(crate) fn children(&self) -> Vec<u32> {
         let tasks = format!("/proc/{}/task", self.child.id());
         let Ok(tasks) = std::fs::read_dir(tasks) else {
             return Vec::new();
@@ -75,13 +75,13 @@ impl Running {
             .collect()
     }
 
-    pub(super) fn has_ended(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("our child").is_some()
     }
 
     /// Waits until `condition` holds; fails the test when the program ends before.
     #[track_caller]
-    pub(super) fn until(&mut self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
+    pub(crate) fn until(&mut self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
         let deadline = Instant::now() + SOON;
         while !condition(self) {
             if self.has_ended() {
@@ -94,7 +94,7 @@ impl Running {
 
     /// Waits for its end; fails the test when that takes longer than `limit`.
     #[track_caller]
-    pub(super) fn end(mut self, limit: Duration) -> Ended {
+    pub(crate) fn end(mut self, limit: Duration) -> Ended {
         let start = Instant::now();
         while !self.has_ended() {
             if start.elapsed() > limit {
@@ -131,7 +131,7 @@ impl Drop for Running {
 }
 
 /// Whether a process of that id exists and is no zombie.
-pub(super) fn is_alive(pid: u32) -> bool {
+pub(crate) fn is_alive(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
         !stat
             .rsplit(") ")
@@ -142,7 +142,7 @@ pub(super) fn is_alive(pid: u32) -> bool {
 
 /// Waits until `condition` holds.
 #[track_caller]
-pub(super) fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !condition() {
         assert!(

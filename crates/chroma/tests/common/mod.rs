@@ -20,8 +20,8 @@ use std::{
 use arkstream_chroma::{ChromaOptions, ChromaSource, DirectoryFiles, verify};
 use arkstream_format::{Crc32, Digest, Member, member_names};
 use arkstream_pipeline::{
-    Budget, Cancel, Failure, MemberSpec, MemberWriter, PendingReceipt, Receipt, Run, Silent, Sink,
-    Source, SourceReport,
+    Budget, Cancel, Failure, MemberFacts, MemberSpec, MemberWriter, PendingReceipt, Receipt, Run,
+    Silent, Sink, Source, SourceReport,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -317,11 +317,11 @@ impl Sink for SharedSink {
         &self,
         spec: MemberSpec,
         bytes: Bytes,
-        rows: Option<u64>,
+        facts: MemberFacts,
     ) -> Result<PendingReceipt, Failure> {
         let mut writer = self.begin(spec).await?;
         writer.write(bytes).await?;
-        writer.finish(rows).await
+        writer.finish(facts).await
     }
 
     async fn begin(&self, spec: MemberSpec) -> Result<Box<dyn MemberWriter>, Failure> {
@@ -367,7 +367,7 @@ impl MemberWriter for DirectoryWriter {
         Ok(())
     }
 
-    async fn finish(self: Box<Self>, rows: Option<u64>) -> Result<PendingReceipt, Failure> {
+    async fn finish(self: Box<Self>, facts: MemberFacts) -> Result<PendingReceipt, Failure> {
         let name = self.spec.name.clone();
         let fresh = self.sink.members.lock().unwrap().insert(name.clone());
         assert!(fresh, "{name} stands twice in the bundle");
@@ -387,7 +387,8 @@ impl MemberWriter for DirectoryWriter {
             digest: Digest::of(b""),
             modified_at: self.spec.modified_at,
             mode: self.spec.mode,
-            rows,
+            rows: facts.rows,
+            proof: facts.proof,
             chunks: Vec::new(),
         };
         self.sink.specs.lock().unwrap().insert(name, self.spec);

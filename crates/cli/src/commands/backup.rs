@@ -1,13 +1,19 @@
 //! `arkstream backup`
 
-use std::{fmt::Write as _, path::PathBuf, sync::Arc};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde_json::json;
 
 use arkstream_archiver::{Backup, BackupPlan, Outcome};
-use arkstream_bundle::{BundleWriter, Leftover, OutputPaths};
+use arkstream_bundle::{
+    Beginning, BundleWriter, Leftover, OutputPaths, Resumed, SpaceWait, unfinished_beside,
+};
 use arkstream_format::{ModelStatus, RunId};
-use arkstream_pipeline::{Budget, Cancel, Failure, Run};
+use arkstream_pipeline::{Budget, Cancel, Event, Failure, FailureKind, Run};
 
 use crate::{
     args::{BackupArgs, ProgressMode},
@@ -34,11 +40,10 @@ pub(crate) async fn run(mut args: BackupArgs, log: LogBuffer) -> Result<Code, Fa
 pub(crate) async fn run_with(args: BackupArgs, log: LogBuffer) -> Result<Code, Failure> {
     let jobs = sources::jobs(&args.sources);
     let budget = memory::budget(args.memory, jobs)?;
-    let path = output::bundle_path(args.out.as_deref(), chrono::Local::now());
 
     let run_id = RunId(uuid::Uuid::new_v4().simple().to_string());
     tracing::info!(
-        version = env!("CARGO_PKG_VERSION"), %run_id, jobs, memory = budget, bundle = %path.display(),
+        version = env!("CARGO_PKG_VERSION"), %run_id, jobs, memory = budget,
         "backup"
     );
     let cancel = Cancel::default();
@@ -57,37 +62,109 @@ pub(crate) async fn run_with(args: BackupArgs, log: LogBuffer) -> Result<Code, F
             say(output::harmless(note));
         }
     }
-    let mut backup = Backup::new(sources, run_id.clone(), env!("CARGO_PKG_VERSION"));
+    let mut backup =
+        Backup::new(sources, run_id.clone(), env!("CARGO_PKG_VERSION")).retry_for(args.retry_for);
     let plan = or_interrupted(&cancel, backup.plan()).await?;
+    let path = bundle_path(&args, &plan)?;
+    tracing::info!(bundle = %path.display(), "output");
     if args.dry_run {
         return print_plan(&args, &plan, &notes, &path);
     }
 
-    let leftover = if args.fresh {
-        Leftover::Discard
-    } else {
-        Leftover::Refuse
-    };
-    let writer = BundleWriter::create(
-        OutputPaths::new(&path),
-        run_id,
-        plan.fingerprint(),
-        leftover,
-    )?;
-    let writer = Arc::new(writer);
     let observer = progress::observer(args.progress);
-    let run = Run::new(writer.clone(), observer, cancel, Budget::new(budget), jobs);
+    let wait = SpaceWait {
+        limit: args.wait_for_space,
+        cancel: cancel.clone(),
+        observer: Arc::clone(&observer),
+    };
+    let (writer, resumed) = open_bundle(&args, &plan, run_id, &path, wait)?;
+    let writer = Arc::new(writer);
+    let mut run = Run::new(writer.clone(), observer, cancel, Budget::new(budget), jobs);
+    if let Some(resumed) = &resumed {
+        run.begun_at = resumed.begun_at;
+        run.generations.clone_from(&resumed.generations);
+        tell_resumed(&run, resumed);
+    }
     let outcome = backup
         .run(&run, writer, &plan, describe.as_ref())
         .await
         .map_err(|failure| with_leftover(failure, &path))?;
-    report(&args, &outcome)
+    report(&args, &outcome, resumed.as_ref())
+}
+
+/// The bundle: the one that is named; in a folder, what an interrupted run left of the same plan, or
+/// a new one.
+fn bundle_path(args: &BackupArgs, plan: &BackupPlan) -> Result<PathBuf, Failure> {
+    let path = output::bundle_path(args.out.as_deref(), chrono::Local::now());
+    if args.fresh || args.out.as_deref() == Some(path.as_path()) {
+        return Ok(path);
+    }
+    let identity = plan.identity();
+    let unfinished = unfinished_beside(&path, output::NAME_PREFIX, &identity);
+    let unfinished = unfinished.map_err(|error| {
+        Failure::io(
+            FailureKind::Refused,
+            format!("look for unfinished bundles beside {}", path.display()),
+            error,
+        )
+    })?;
+    Ok(unfinished.unwrap_or(path))
+}
+
+fn open_bundle(
+    args: &BackupArgs,
+    plan: &BackupPlan,
+    run_id: RunId,
+    path: &Path,
+    wait: SpaceWait,
+) -> Result<(BundleWriter, Option<Resumed>), Failure> {
+    let leftover = if args.fresh {
+        Leftover::Discard
+    } else {
+        Leftover::Continue {
+            recheck: args.recheck,
+        }
+    };
+    let paths = OutputPaths::new(path);
+    if args.resume && !paths.partial.exists() {
+        return Err(Failure::new(
+            FailureKind::Refused,
+            format!("resume {}", path.display()),
+            "no interrupted run of this plan left anything there",
+        )
+        .help("leave out --resume to begin, or name the bundle with --out"));
+    }
+    let beginning = Beginning {
+        run_id,
+        plan: plan.identity(),
+    };
+    BundleWriter::open(paths, beginning, leftover, wait)
+}
+
+fn tell_resumed(run: &Run, resumed: &Resumed) {
+    let mut text = format!(
+        "continuing the bundle begun {}: {} members, {}, are kept as far as they are proven unchanged",
+        resumed.begun_at.format("%Y-%m-%d %H:%M UTC"),
+        resumed.members,
+        units::size(resumed.bytes)
+    );
+    if let Some((name, bytes)) = &resumed.torn {
+        let _ = write!(text, "; {name} was torn after {}", units::size(*bytes));
+    }
+    if resumed.cut_off > 0 {
+        let _ = write!(text, "; {} are cut off", units::size(resumed.cut_off));
+    }
+    run.tell(Event::Resumed(text));
+    for damaged in &resumed.damaged {
+        run.tell(Event::Warning(format!("{damaged}; it is made again")));
+    }
 }
 
 /// After a failure the unfinished bundle stays; whoever reads the message must know.
 fn with_leftover(failure: Failure, path: &std::path::Path) -> Failure {
     let kept = format!(
-        "nothing stands under {}; the unfinished {0}.partial and its journal are kept, --fresh starts over",
+        "nothing stands under {}; {0}.partial and its journal are kept: run the same command again to \
+         continue, or with --fresh to start over",
         path.display()
     );
     let help = match failure.advice() {
@@ -127,7 +204,11 @@ fn print_plan(
         }))?;
         return Ok(Code::Complete);
     }
-    let mut text = format!("would write {}\n\n", path.display());
+    let what = match OutputPaths::new(path).partial.exists() && !args.fresh {
+        true => "continue",
+        false => "write",
+    };
+    let mut text = format!("would {what} {}\n\n", path.display());
     let rows: Vec<Vec<String>> = plan
         .components
         .iter()
@@ -160,7 +241,11 @@ fn print_plan(
     Ok(Code::Complete)
 }
 
-fn report(args: &BackupArgs, outcome: &Outcome) -> Result<Code, Failure> {
+fn report(
+    args: &BackupArgs,
+    outcome: &Outcome,
+    resumed: Option<&Resumed>,
+) -> Result<Code, Failure> {
     let manifest = &outcome.published.manifest;
     let rows: u64 = manifest.components.values().map(|sum| sum.rows).sum();
     let models = outcome
@@ -180,6 +265,18 @@ fn report(args: &BackupArgs, outcome: &Outcome) -> Result<Code, Failure> {
             "duration_seconds": outcome.elapsed.as_secs_f64(),
             "barrier_skew_ms": outcome.generation.barrier_skew_ms,
             "chroma_hold_ms": outcome.generation.chroma_hold_ms,
+            "resumed": resumed.map(|resumed| json!({
+                "generation": outcome.generation.number,
+                "begun_at": resumed.begun_at,
+                "found_members": resumed.members,
+                "found_bytes": resumed.bytes,
+                "kept_members": outcome.published.kept.members,
+                "kept_bytes": outcome.published.kept.bytes,
+                "damaged": resumed.damaged,
+                "redone": outcome.redone.iter().map(|((component, reason), members)| json!({
+                    "component": component, "reason": reason, "members": members,
+                })).collect::<Vec<_>>(),
+            })),
             "peak_memory_bytes": memory::peak(),
         }))?;
     } else {
@@ -192,6 +289,21 @@ fn report(args: &BackupArgs, outcome: &Outcome) -> Result<Code, Failure> {
             rows,
             units::duration(outcome.elapsed)
         );
+        if let Some(resumed) = resumed {
+            let kept = outcome.published.kept;
+            let _ = writeln!(
+                text,
+                "continued as generation {}: {} of {} members and {} of {} kept",
+                outcome.generation.number,
+                kept.members,
+                resumed.members,
+                units::size(kept.bytes),
+                units::size(resumed.bytes),
+            );
+            for ((component, reason), members) in &outcome.redone {
+                let _ = writeln!(text, "  made again: {members} of {component}: {reason}");
+            }
+        }
         if !outcome.omissions.is_empty() {
             let _ = writeln!(text, "left out ({}):", outcome.omissions.len());
             for omission in outcome.omissions.iter().take(50) {

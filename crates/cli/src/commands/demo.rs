@@ -2,6 +2,7 @@
 
 mod destroy;
 
+use std::time::Duration;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -56,6 +57,10 @@ pub(crate) async fn run(args: DemoArgs, log: LogBuffer) -> Result<Code, Failure>
             out: Some(bundle.clone()),
             memory: None,
             fresh: false,
+            resume: false,
+            recheck: false,
+            retry_for: Duration::ZERO,
+            wait_for_space: Duration::ZERO,
             dry_run: false,
             json: false,
             progress: args.progress,

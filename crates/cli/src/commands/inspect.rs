@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 use arkstream_bundle::{BundleFile, extract_member};
 use arkstream_format::{Manifest, Member, member_names, schemas};
+#[cfg(debug_assertions)]
+use arkstream_pipeline::fault;
 use arkstream_pipeline::{BundleReader, Failure, FailureKind};
 
 use crate::{
@@ -342,6 +344,17 @@ pub(crate) fn completions(shell: Shell) -> Result<Code, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "arkstream", &mut script);
     output::print(&String::from_utf8_lossy(&script))?;
+    Ok(Code::Complete)
+}
+
+/// `arkstream faults list`
+#[cfg(debug_assertions)]
+pub(crate) fn faults() -> Result<Code, Failure> {
+    for (command, points) in fault::ALL {
+        for point in *points {
+            output::print(&format!("{command} {point}\n"))?;
+        }
+    }
     Ok(Code::Complete)
 }
 

@@ -24,7 +24,7 @@ use arkstream_format::{ModelEntry, ServerInfo, TableEntry};
 use arkstream_pipeline::{Failure, FailureKind};
 use arkstream_postgres::{
     Catalog, CatalogTable, ConnectSpec, ExportOptions, Session, SharedSnapshot, SnapshotHolder,
-    TableRef, read_catalog,
+    TableRef, database_identity, read_catalog, server_info,
 };
 
 pub use filestore::{FilestoreOptions, FilestoreSource};
@@ -47,8 +47,6 @@ pub struct OdooOptions {
     pub jobs: usize,
     /// How long to wait for table locks.
     pub lock_timeout: Duration,
-    /// The generation that the parts belong to.
-    pub generation: u32,
     /// How tables are exported.
     pub export: ExportOptions,
 }
@@ -59,7 +57,6 @@ impl Default for OdooOptions {
             selection: Selection::default(),
             jobs: 2,
             lock_timeout: Duration::from_secs(60),
-            generation: 1,
             export: ExportOptions::default(),
         }
     }
@@ -110,6 +107,7 @@ struct Planned {
     catalog: Catalog,
     registry: Registry,
     scope: Scope,
+    database: String,
 }
 
 impl Odoo {
@@ -182,6 +180,7 @@ impl Odoo {
             .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             .await
             .map_err(fail)?;
+        let database = database_identity(&server_info(client).await?);
         let catalog = read_catalog(client).await?;
         let registry = read_registry(client, &catalog).await?;
         client.batch_execute("COMMIT").await.map_err(fail)?;
@@ -197,6 +196,7 @@ impl Odoo {
             catalog,
             registry,
             scope,
+            database,
         }))
     }
 

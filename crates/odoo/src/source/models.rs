@@ -44,6 +44,11 @@ impl Source for ModelsSource {
             },
         });
         Ok(SourcePlan {
+            identity: [
+                ("database", planned.database.clone()),
+                ("selection", self.odoo.options.selection.describe()),
+            ]
+            .into(),
             items: items.collect(),
             notes: planned.scope.notes.clone(),
         })
@@ -122,9 +127,7 @@ impl Source for ModelsSource {
             return Err(super::out_of_order("no snapshot has been taken"));
         };
         let tasks = planned.scope.tasks.clone();
-        let tables = holder
-            .export(run, tasks, options.generation, &options.export)
-            .await?;
+        let tables = holder.export(run, tasks, &options.export).await?;
         for (what, why) in &planned.scope.omissions {
             run.omit(Component::Models, what, why);
         }

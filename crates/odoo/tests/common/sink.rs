@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use arkstream_format::{Chunk, Compression, Crc32, Digest, Member};
 use arkstream_pipeline::{
-    Budget, Cancel, Failure, MemberSpec, MemberWriter, PendingReceipt, Receipt, Run, Silent, Sink,
+    Budget, Cancel, Failure, MemberFacts, MemberSpec, MemberWriter, PendingReceipt, Receipt, Run,
+    Silent, Sink,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -57,11 +58,11 @@ impl Sink for MemorySink {
         &self,
         spec: MemberSpec,
         bytes: Bytes,
-        rows: Option<u64>,
+        facts: MemberFacts,
     ) -> Result<PendingReceipt, Failure> {
         let mut writer = self.begin(spec).await?;
         writer.write(bytes).await?;
-        writer.finish(rows).await
+        writer.finish(facts).await
     }
 
     async fn begin(&self, spec: MemberSpec) -> Result<Box<dyn MemberWriter>, Failure> {
@@ -99,7 +100,7 @@ impl MemberWriter for MemoryWriter {
         Ok(())
     }
 
-    async fn finish(self: Box<Self>, rows: Option<u64>) -> Result<PendingReceipt, Failure> {
+    async fn finish(self: Box<Self>, facts: MemberFacts) -> Result<PendingReceipt, Failure> {
         let (sender, pending) = PendingReceipt::new();
         let len = self.bytes.len() as u64;
         let chunk = Chunk {
@@ -122,7 +123,8 @@ impl MemberWriter for MemoryWriter {
             digest: chunk.blake3,
             modified_at: self.spec.modified_at,
             mode: self.spec.mode,
-            rows,
+            rows: facts.rows,
+            proof: facts.proof,
             descriptor: false,
             chunks: vec![chunk],
         };

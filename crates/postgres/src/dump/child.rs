@@ -143,10 +143,12 @@ impl PgDump {
                 true => format!("pg_dump ended with {status} and said nothing"),
                 false => format!("pg_dump ended with {status}: {said}"),
             };
-            return Err(with_advice(
-                Failure::new(FailureKind::Source, self.attempted.clone(), why),
-                &messages,
-            ));
+            let failure = Failure::new(FailureKind::Source, self.attempted.clone(), why);
+            let failure = match status.code().is_none() || is_lost_connection(&messages) {
+                true => failure.passing(),
+                false => failure,
+            };
+            return Err(with_advice(failure, &messages));
         }
         if !self
             .tail
@@ -202,6 +204,20 @@ async fn read_messages(stderr: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
         kept.drain(..surplus);
     }
     kept
+}
+
+/// Whether libpq says that the server went away. `LC_ALL=C` makes it say so in English.
+fn is_lost_connection(messages: &str) -> bool {
+    [
+        "server closed the connection",
+        "terminating connection",
+        "connection to server",
+        "could not receive data from server",
+        "no connection to the server",
+        "the database system is",
+    ]
+    .iter()
+    .any(|phrase| messages.contains(phrase))
 }
 
 fn last_lines(messages: &str) -> String {

@@ -26,15 +26,15 @@ use std::time::Duration;
 
 use arkstream_format::{Component, Compression, GraphSummary, ServerInfo, SnapshotEntry};
 use arkstream_pipeline::{
-    Event, Failure, FailureKind, MemberSpec, PlannedItem, Run, Source, SourcePlan, SourceReport,
+    Event, Failure, FailureKind, MemberFacts, MemberSpec, PlannedItem, Run, Source, SourcePlan,
+    SourceReport,
 };
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 
 use crate::catalog::{Catalog, TableRef, read_catalog};
 use crate::connect::ConnectSpec;
 use crate::holder::SnapshotHolder;
-use crate::server::server_info;
+use crate::server::{database_identity, server_info};
 use crate::session::Session;
 use crate::tools::{Tool, find_pg_dump};
 use child::PgDump;
@@ -111,7 +111,6 @@ struct Planned {
 /// The state that will be streamed.
 struct Taken {
     snapshot: Option<String>,
-    at: DateTime<Utc>,
     facts: GraphSummary,
 }
 
@@ -144,6 +143,7 @@ impl DumpSource {
             let holder = match self.holder.take() {
                 Some(mut holder) => {
                     holder.release().await;
+                    holder.reconnect().await?;
                     holder
                 }
                 None => SnapshotHolder::connect(&self.spec, 1).await?,
@@ -215,7 +215,8 @@ impl DumpSource {
             name: self.member_name.clone(),
             component: self.component,
             compression: Compression::Deflate,
-            modified_at: taken.at,
+            // Not the snapshot's time: a resumed run compares the dump with the one it left.
+            modified_at: run.begun_at,
             mode: 0o600,
             budget,
         };
@@ -242,7 +243,7 @@ impl DumpSource {
             }
             return Err(failure);
         }
-        let receipt = writer.finish(None).await?;
+        let receipt = writer.finish(MemberFacts::default()).await?;
         run.sink.sync().await?;
         let member = receipt.wait().await?.member;
         run.tell(Event::Member {
@@ -269,6 +270,7 @@ impl Source for DumpSource {
         self.release().await;
         let planned = self.look().await?;
         let plan = SourcePlan {
+            identity: [("database", database_identity(&planned.server))].into(),
             items: vec![PlannedItem {
                 name: self.member_name.clone(),
                 bytes: planned.bytes,
@@ -292,11 +294,9 @@ impl Source for DumpSource {
         let planned = self.planned(&attempted)?;
         let (planned_server, planned_facts) = (planned.server.clone(), planned.facts.clone());
         let locked = planned.locks.clone();
-        let at = Utc::now();
         let Some(holder) = &mut self.holder else {
             self.taken = Some(Taken {
                 snapshot: None,
-                at,
                 facts: planned_facts,
             });
             return Ok(Some(entry(self.component, "", planned_server)));
@@ -315,11 +315,7 @@ impl Source for DumpSource {
         }
         let facts = facts::read(holder.coordinator()).await?;
         let snapshot = taken.as_ref().map(|(snapshot, ..)| snapshot.clone());
-        self.taken = Some(Taken {
-            snapshot,
-            at,
-            facts,
-        });
+        self.taken = Some(Taken { snapshot, facts });
         Ok(taken.map(|(snapshot, server, _)| entry(self.component, &snapshot, server)))
     }
 

@@ -16,19 +16,25 @@
 //! sixteenth. What cannot be planned for (a row larger than the share) runs beyond it by that
 //! row.
 //!
+//! **Resume.** Parts that an interrupted run finished are kept where they are proven unchanged under
+//! the new snapshot (see `earlier`); the parts of this run are what those leave uncovered.
+//!
 //! **Errors.** The first failure stops the others between two messages of their streams; their
 //! sessions are cut off. A stream is read to its end, and the session is asked once more after it,
 //! so that an error the server reports late is not missed.
 
 mod budget;
+mod definition;
+mod earlier;
 mod part;
 mod plan;
+mod ranges;
 mod worker;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arkstream_format::{Component, PartEntry, TableEntry};
+use arkstream_format::{Component, PartEntry, ServerInfo, TableEntry};
 use arkstream_pipeline::{Cancel, Event, Failure, FailureKind, PendingReceipt, Receipt, Run};
 use chrono::Utc;
 use futures::StreamExt;
@@ -47,7 +53,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) run: &'a Run,
     pub(crate) coordinator: &'a Client,
     pub(crate) snapshot: &'a str,
-    pub(crate) generation: u32,
+    /// The server under the snapshot.
+    pub(crate) server: &'a ServerInfo,
     pub(crate) options: &'a ExportOptions,
 }
 
@@ -56,7 +63,8 @@ pub(crate) struct PartDone {
     pub(crate) table: usize,
     pub(crate) number: usize,
     pub(crate) entry: PartEntry,
-    pub(crate) receipt: PendingReceipt,
+    /// Absent where the member is kept.
+    pub(crate) receipt: Option<PendingReceipt>,
 }
 
 /// Exports the tables and gives the sessions back, those that were cut off closed.
@@ -109,7 +117,6 @@ async fn run_workers(
             tables: Arc::clone(tables),
             snapshot: setting.snapshot.to_owned(),
             taken_at: Utc::now(),
-            generation: setting.generation,
             encode: setting.options.encode.clone(),
             done: done.clone(),
         };
@@ -146,12 +153,18 @@ async fn run_workers(
             }
             Some(part) = parts.recv() => {
                 let PartDone { table, number, entry, receipt } = part;
-                receipts.push(async move { receipt.wait().await.map(|r| (r, table, number, entry)) });
+                let durable = DurablePart { table, number, entry };
+                match receipt {
+                    Some(receipt) => receipts.push(async move {
+                        receipt.wait().await.map(|receipt| (receipt, durable))
+                    }),
+                    None => finished.push(durable),
+                }
             }
             Some(receipt) = receipts.next() => match receipt {
-                Ok((receipt, table, number, entry)) => {
+                Ok((receipt, durable)) => {
                     tell_member(run, &receipt);
-                    finished.push(DurablePart { table, number, entry });
+                    finished.push(durable);
                 }
                 Err(lost) => {
                     stop.0.raise();
@@ -215,6 +228,7 @@ async fn finish(
         .enumerate()
         .map(|(index, table)| {
             let mut parts = by_table.remove(&index).unwrap_or_default();
+            parts.extend(table.kept(index));
             parts.sort_by_key(|part| part.number);
             table.entry(parts.into_iter().map(|part| part.entry).collect())
         })

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 
 use arkstream_columnar::{CopyDecoder, EncodeOptions, PartEncoder};
-use arkstream_format::{Component, Compression, PartEntry};
-use arkstream_pipeline::{Event, Failure, FailureKind, MemberSpec, PendingReceipt};
+use arkstream_format::{Component, Compression, Digest, KeptBy, PartEntry, Proof, RowsProof};
+use arkstream_pipeline::{Event, Failure, FailureKind, MemberFacts, MemberSpec, PendingReceipt};
 use futures::StreamExt;
 
 use super::budget::Held;
-use super::plan::{Range, Table};
+use super::earlier::row_versions;
+use super::plan::Table;
+use super::ranges::{Kept, Part, Range, Work};
 use super::worker::Worker;
 use crate::failure::failure_of;
 
@@ -21,14 +23,102 @@ const SMALLEST_ROW_GROUP: u64 = 64 << 10;
 /// Members hold personal data; whoever unpacks them owns them alone.
 const MODE: u32 = 0o600;
 
+/// A part that is in the file, and the receipt if it was written by this run.
+type Done = (PartEntry, Option<PendingReceipt>);
+
 impl Worker {
-    /// Exports one part; `None` when somebody stopped the export.
-    pub(super) async fn export_part(
+    /// Does what a part needs; `None` when somebody stopped the export.
+    pub(super) async fn work_on(
+        &self,
+        table: &Table,
+        part: &Part,
+        number: usize,
+    ) -> Result<Option<Done>, Failure> {
+        if let Work::Compare(kept, content) = &part.work {
+            let Some(proof) = self.read_through(table, &part.range).await? else {
+                return Ok(None);
+            };
+            if proof.content == *content {
+                let mut entry = part.range.entry(&table.task, &part.member, *kept);
+                entry.kept_by = Some(KeptBy::Content);
+                let proof = Some(Proof::Rows(proof));
+                let member = self.run.sink.keep(&part.member, proof).await?;
+                self.run.kept(&member);
+                return Ok(Some((entry, None)));
+            }
+            self.run
+                .redo(Component::Models, &part.member, "its rows changed");
+        }
+        self.export_part(table, part, number).await
+    }
+
+    /// Reads a part without keeping it; `None` when somebody stopped the export.
+    async fn read_through(
         &self,
         table: &Table,
         range: &Range,
+    ) -> Result<Option<RowsProof>, Failure> {
+        let relation = range.relation.as_ref().unwrap_or(&table.task.table.table);
+        let attempted = format!("compare {}", relation.qualified());
+        let fail = |error: &tokio_postgres::Error| failure_of(&attempted, error);
+        let mut stopped = std::pin::pin!(self.stop.raised());
+        let sql = table.copy_sql(range);
+        let copying = tokio::select! {
+            biased;
+            () = &mut stopped => return Ok(None),
+            copying = self.session.client().copy_out(&sql) => copying,
+        };
+        let mut stream = std::pin::pin!(copying.map_err(|error| fail(&error))?);
+        let mut content = blake3::Hasher::new();
+        loop {
+            let message = tokio::select! {
+                biased;
+                () = &mut stopped => return Ok(None),
+                message = stream.next() => message,
+            };
+            let Some(message) = message else {
+                break;
+            };
+            content.update(&message.map_err(|error| fail(&error))?);
+        }
+        self.check_after(table, range)
+            .await
+            .map_err(|error| fail(&error))??;
+        self.prove(table, range, &content).await.map(Some)
+    }
+
+    /// What proves the part unchanged in a later run.
+    async fn prove(
+        &self,
+        table: &Table,
+        range: &Range,
+        content: &blake3::Hasher,
+    ) -> Result<RowsProof, Failure> {
+        let versions = match range.versioned {
+            true => Some(row_versions(self.session.client(), &table.task, range).await?),
+            false => None,
+        };
+        Ok(RowsProof {
+            relation_oid: range.relation.as_ref().map_or(0, |relation| relation.oid),
+            relfilenode: range.relfilenode,
+            first_block: range.first_block,
+            end_block: range.end_block,
+            heap_blocks: range.heap_blocks,
+            generation: self.run.generation(),
+            definition: range.definition,
+            versions,
+            content: Digest(*content.finalize().as_bytes()),
+        })
+    }
+
+    /// Exports one part; `None` when somebody stopped the export.
+    async fn export_part(
+        &self,
+        table: &Table,
+        part: &Part,
         number: usize,
-    ) -> Result<Option<(PartEntry, PendingReceipt)>, Failure> {
+    ) -> Result<Option<Done>, Failure> {
+        let range = &part.range;
         let relation = range.relation.as_ref().unwrap_or(&table.task.table.table);
         let attempted = format!("export {}", relation.qualified());
         let fail = |error: &tokio_postgres::Error| failure_of(&attempted, error);
@@ -39,6 +129,7 @@ impl Worker {
         let schema = table.layout.arrow_schema(self.file_metadata(table, number));
         let mut encoder = PartEncoder::new(schema, &options).map_err(|error| broken(&error))?;
         let mut decoder = CopyDecoder::new(&table.layout);
+        let mut content = blake3::Hasher::new();
         let mut held = Held::new(&self.budget);
         let mut stopped = std::pin::pin!(self.stop.raised());
 
@@ -64,6 +155,7 @@ impl Worker {
             if unreported >= REPORT {
                 self.report(&mut unreported);
             }
+            content.update(&bytes);
             decoder.push(&bytes).map_err(|error| broken(&error))?;
             let pending = decoder.bytes_pending();
             // Builders grow by doubling.
@@ -83,28 +175,26 @@ impl Worker {
             .await
             .map_err(|error| fail(&error))??;
 
+        let proof = self.prove(table, range, &content).await?;
+
         held.grow_to(bytes.len() as u64).await;
         held.shrink_to(bytes.len() as u64);
-        let member = table.member_name(number);
         let spec = MemberSpec {
-            name: member.clone(),
+            name: part.member.clone(),
             component: Component::Models,
             compression: Compression::Stored,
             modified_at: self.taken_at,
             mode: MODE,
             budget: self.budget.clone(),
         };
-        let receipt = self.run.sink.put(spec, bytes, Some(rows)).await?;
-        let entry = PartEntry {
-            member,
-            rows,
-            relation: relation.qualified(),
-            relfilenode: range.relfilenode,
-            first_block: range.first_block,
-            end_block: range.end_block,
-            generation: self.generation,
+        let facts = MemberFacts {
+            rows: Some(rows),
+            proof: Some(Proof::Rows(proof)),
         };
-        Ok(Some((entry, receipt)))
+        let receipt = self.run.sink.put(spec, bytes, facts).await?;
+        let generation = self.run.generation();
+        let entry = range.entry(&table.task, &part.member, Kept { rows, generation });
+        Ok(Some((entry, Some(receipt))))
     }
 
     fn report(&self, unreported: &mut u64) {

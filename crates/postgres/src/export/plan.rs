@@ -1,4 +1,4 @@
-//! From tables to parts: what is read in which ranges, and under which name it is kept.
+//! From tables to parts: which columns are read, in which ranges, under which names they are kept.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,14 +7,14 @@ use arkstream_format::{ColumnEncoding, ColumnEntry, Component, PartEntry, TableE
 use arkstream_pipeline::{Failure, FailureKind};
 use tokio_postgres::Client;
 
-use super::Setting;
+use super::definition;
+use super::earlier::Earlier;
+use super::ranges::{Part, Parts, Range, Relation, Work, relations_of, select};
+use super::{DurablePart, Setting};
 use crate::catalog::{TableRef, describe_query};
 use crate::failure::failure_of;
 use crate::holder::internal;
 use crate::task::TableTask;
-
-/// The first version that scans a range of blocks without reading the others.
-const TID_RANGE_SCAN: i32 = 140_000;
 
 /// A byte of TOAST is compressed; this many come out of it.
 const TOAST_EXPANSION: u64 = 3;
@@ -27,29 +27,17 @@ const LARGEST_PART: u64 = 128 << 20;
 pub(super) struct Table {
     pub(super) task: TableTask,
     pub(super) layout: TableLayout,
-    pub(super) ranges: Vec<Range>,
+    pub(super) parts: Vec<Part>,
     columns: Vec<PgColumn>,
     columns_left_out: Vec<String>,
 }
 
-/// A part: a range of blocks of one relation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Range {
-    /// The table, or one of its leaves; `None` for the rows of a query.
-    pub(super) relation: Option<TableRef>,
-    pub(super) relfilenode: Option<u32>,
-    /// Whether the range is read by its blocks, or is all there is.
-    pub(super) by_blocks: bool,
-    pub(super) first_block: u32,
-    pub(super) end_block: Option<u32>,
-}
-
 /// A relation as it lies on disk, under the locks.
-struct Stored {
-    relfilenode: Option<u32>,
-    in_blocks: bool,
-    blocks: u32,
-    bytes: u64,
+pub(super) struct Stored {
+    pub(super) relfilenode: Option<u32>,
+    pub(super) in_blocks: bool,
+    pub(super) blocks: u32,
+    pub(super) bytes: u64,
 }
 
 /// Plans all tables. `share` is a worker's part of the memory budget.
@@ -64,22 +52,42 @@ pub(super) async fn plan(
         .part_bytes
         .unwrap_or((share / 3).clamp(SMALLEST_PART, LARGEST_PART))
         .max(1);
-    let relations = tasks
+    let oids: Vec<u32> = tasks
         .iter()
         .flat_map(|task| task.table.leaves.iter().chain([&task.table.table]))
-        .map(|table| table.oid);
-    let stored = read_stored(client, relations.collect()).await?;
+        .map(|table| table.oid)
+        .collect();
+    let definitions = definition::read(client, &oids).await?;
+    let stored = read_stored(client, oids).await?;
+    let mut earlier = Earlier::of(setting).await?;
     let mut tables = Vec::with_capacity(tasks.len());
     for mut task in tasks {
         let (columns, columns_left_out) = columns(client, &task).await?;
         if columns.is_empty() {
             leave_out_bare_rows(setting, &mut task).await?;
         }
-        let ranges = ranges(&task, &stored, version, part_bytes)?;
+        let layout = TableLayout::new(columns.clone());
+        let mut parts = Parts::new(&task.member_dir);
+        for relation in relations_of(&task) {
+            let relation = match relation {
+                None => Relation::of_query(&task, &layout),
+                Some(relation) => {
+                    let found = stored.get(&relation.oid).filter(|found| {
+                        relation.oid != task.table.table.oid
+                            || found.relfilenode == task.table.relfilenode
+                    });
+                    let found = found.ok_or_else(|| rewritten(relation))?;
+                    let definition = definitions.get(&relation.oid);
+                    Relation::stored(&task, &layout, relation, found, definition, version)
+                }
+            };
+            earlier.reuse(setting, &task, &relation, &mut parts).await?;
+            parts.fill_gaps(&relation, part_bytes);
+        }
         tables.push(Table {
-            layout: TableLayout::new(columns.clone()),
+            layout,
+            parts: parts.in_order(),
             task,
-            ranges,
             columns,
             columns_left_out,
         });
@@ -118,7 +126,7 @@ async fn leave_out_bare_rows(setting: &Setting<'_>, task: &mut TableTask) -> Res
 
 /// Fails when a relation has another file than the one that was planned and read.
 pub(super) async fn verify_relfilenodes(client: &Client, tables: &[Table]) -> Result<(), Failure> {
-    let ranges = || tables.iter().flat_map(|table| &table.ranges);
+    let ranges = || tables.iter().flat_map(|t| t.parts.iter().map(|p| &p.range));
     let oids: HashSet<u32> = ranges()
         .filter_map(|r| r.relation.as_ref())
         .map(|t| t.oid)
@@ -219,100 +227,27 @@ async fn columns(
     ))
 }
 
-fn ranges(
-    task: &TableTask,
-    stored: &HashMap<u32, Stored>,
-    version: i32,
-    part_bytes: u64,
-) -> Result<Vec<Range>, Failure> {
-    if task.virtual_query.is_some() {
-        return Ok(vec![Range {
-            relation: None,
-            relfilenode: None,
-            by_blocks: false,
-            first_block: 0,
-            end_block: None,
-        }]);
-    }
-    let table = &task.table;
-    let relations = if table.kind == 'p' && !table.leaves.is_empty() {
-        table.leaves.as_slice()
-    } else {
-        std::slice::from_ref(&table.table)
-    };
-    let mut ranges = Vec::new();
-    for relation in relations {
-        let Some(found) = stored.get(&relation.oid) else {
-            return Err(rewritten(relation));
-        };
-        if relation.oid == table.table.oid && found.relfilenode != table.relfilenode {
-            return Err(rewritten(relation));
-        }
-        let by_blocks = found.in_blocks && version >= TID_RANGE_SCAN;
-        let step = if by_blocks {
-            blocks_per_part(found, part_bytes)
-        } else {
-            u32::MAX
-        };
-        let mut first_block = 0_u32;
-        loop {
-            let end = first_block
-                .checked_add(step)
-                .filter(|end| *end < found.blocks);
-            ranges.push(Range {
-                relation: Some(relation.clone()),
-                relfilenode: found.relfilenode,
-                by_blocks,
-                first_block,
-                end_block: end,
-            });
-            match end {
-                Some(end) => first_block = end,
-                None => break,
-            }
-        }
-    }
-    Ok(ranges)
-}
-
-fn blocks_per_part(stored: &Stored, part_bytes: u64) -> u32 {
-    let bytes_per_block = (stored.bytes / u64::from(stored.blocks.max(1))).max(1);
-    u32::try_from(part_bytes / bytes_per_block)
-        .unwrap_or(u32::MAX)
-        .max(1)
-}
-
 impl Table {
     /// The COPY of one part.
     pub(super) fn copy_sql(&self, range: &Range) -> String {
-        let list = self.layout.select_list();
-        let mut conditions = Vec::new();
-        let source = match (&self.task.virtual_query, &range.relation) {
-            (Some(query), _) => format!("({}) AS t", query.sql),
-            (None, Some(relation)) => format!("ONLY {} AS t", relation.sql()),
-            (None, None) => format!("ONLY {} AS t", self.task.table.table.sql()),
-        };
-        if range.by_blocks {
-            if range.first_block > 0 {
-                conditions.push(format!("t.ctid >= '({},0)'", range.first_block));
-            }
-            if let Some(end) = range.end_block {
-                conditions.push(format!("t.ctid < '({end},0)'"));
-            }
-        }
-        if let Some(filter) = &self.task.filter {
-            conditions.push(format!("({filter})"));
-        }
-        let condition = match conditions.is_empty() {
-            true => String::new(),
-            false => format!(" WHERE {}", conditions.join(" AND ")),
-        };
-        format!("COPY (SELECT {list} FROM {source}{condition}) TO STDOUT (FORMAT binary)")
+        format!(
+            "COPY ({} {}) TO STDOUT (FORMAT binary)",
+            select(&self.layout),
+            range.from(&self.task)
+        )
     }
 
-    /// The member that holds one part.
-    pub(super) fn member_name(&self, number: usize) -> String {
-        format!("{}part-{number:05}.parquet", self.task.member_dir)
+    /// The parts for which there is nothing to do.
+    pub(super) fn kept(&self, table: usize) -> impl Iterator<Item = DurablePart> + '_ {
+        let parts = self.parts.iter().enumerate();
+        parts.filter_map(move |(number, part)| match &part.work {
+            Work::Keep(entry) => Some(DurablePart {
+                table,
+                number,
+                entry: entry.clone(),
+            }),
+            Work::Export | Work::Compare(..) => None,
+        })
     }
 
     /// What the manifest says of the table.

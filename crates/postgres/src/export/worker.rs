@@ -10,6 +10,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::PartDone;
 use super::plan::Table;
+use super::ranges::Work;
 use crate::session::Session;
 
 /// All parts, the biggest tables' first, the parts of a table in the order of their blocks.
@@ -24,8 +25,11 @@ impl Queue {
         order
             .sort_by_key(|index| std::cmp::Reverse(tables.get(*index).map(|t| t.task.table.bytes)));
         let parts = order.into_iter().flat_map(|index| {
-            let parts = tables.get(index).map_or(0, |table| table.ranges.len());
-            (0..parts).map(move |number| (index, number))
+            let parts = tables.get(index).map_or(&[][..], |table| &table.parts);
+            let parts = parts.iter().enumerate();
+            parts
+                .filter(|(_, part)| !matches!(part.work, Work::Keep(_)))
+                .map(move |(number, _)| (index, number))
         });
         Self {
             parts: parts.collect(),
@@ -49,7 +53,6 @@ pub(super) struct Worker {
     pub(super) tables: Arc<Vec<Table>>,
     pub(super) snapshot: String,
     pub(super) taken_at: DateTime<Utc>,
-    pub(super) generation: u32,
     pub(super) encode: EncodeOptions,
     pub(super) done: UnboundedSender<PartDone>,
 }
@@ -70,10 +73,10 @@ impl Worker {
             let Some(table) = self.tables.get(index) else {
                 continue;
             };
-            let Some(range) = table.ranges.get(number) else {
+            let Some(part) = table.parts.get(number) else {
                 continue;
             };
-            match self.export_part(table, range, number).await? {
+            match self.work_on(table, part, number).await? {
                 Some((entry, receipt)) => {
                     let part = PartDone {
                         table: index,

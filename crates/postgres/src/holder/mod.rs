@@ -43,7 +43,7 @@ pub struct SnapshotHolder {
     workers: Vec<Session>,
     jobs: usize,
     locks: LockList,
-    snapshot: Option<String>,
+    snapshot: Option<(String, ServerInfo)>,
 }
 
 impl SnapshotHolder {
@@ -139,7 +139,7 @@ impl SnapshotHolder {
             outcome?;
         }
         let info = server_info(self.coordinator.client()).await?;
-        self.snapshot = Some(snapshot.clone());
+        self.snapshot = Some((snapshot.clone(), info.clone()));
         Ok((snapshot, info, taken_at))
     }
 
@@ -175,10 +175,9 @@ impl SnapshotHolder {
         &mut self,
         run: &Run,
         tasks: Vec<TableTask>,
-        generation: u32,
         options: &ExportOptions,
     ) -> Result<Vec<TableEntry>, Failure> {
-        let Some(snapshot) = self.snapshot.clone() else {
+        let Some((snapshot, server)) = self.snapshot.clone() else {
             return Err(internal("export tables", "no snapshot has been taken"));
         };
         let workers = std::mem::take(&mut self.workers);
@@ -186,7 +185,7 @@ impl SnapshotHolder {
             run,
             coordinator: self.coordinator.client(),
             snapshot: &snapshot,
-            generation,
+            server: &server,
             options,
         };
         // Sessions that were cut off come back closed and are replaced by the next `lock`.
@@ -208,7 +207,7 @@ impl SnapshotHolder {
     }
 
     /// Replaces sessions whose connection is gone, and those that an abandoned export took along.
-    async fn reconnect(&mut self) -> Result<(), Failure> {
+    pub(crate) async fn reconnect(&mut self) -> Result<(), Failure> {
         let spec = self.coordinator.spec().clone();
         let all = std::iter::once(&mut self.coordinator).chain(&mut self.workers);
         for session in all.filter(|session| session.is_closed()) {

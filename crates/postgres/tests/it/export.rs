@@ -27,7 +27,7 @@ async fn try_export(
         part_bytes,
         ..ExportOptions::default()
     };
-    let outcome = holder.export(&setting.run, tasks, 3, &options).await;
+    let outcome = holder.export(&setting.run, tasks, &options).await;
     holder.release().await;
     outcome
 }
@@ -68,7 +68,7 @@ async fn parts_of_several_workers_together_are_what_copy_gives() {
             format!("odoo_data/models/t/part-{number:05}.parquet")
         );
         assert_eq!(part.relfilenode, planned.relfilenode);
-        assert_eq!((part.relation.as_str(), part.generation), ("public.t", 3));
+        assert_eq!((part.relation.as_str(), part.generation), ("public.t", 1));
         // No gap and no overlap, and nothing behind the last.
         let next = entry.parts.get(number + 1).map(|next| next.first_block);
         assert_eq!(part.end_block, next);
@@ -291,7 +291,7 @@ async fn an_interrupted_export_stops_and_the_sessions_serve_again() {
     });
     let options = ExportOptions::default();
     let failure = holder
-        .export(&setting.run, tasks.to_vec(), 1, &options)
+        .export(&setting.run, tasks.to_vec(), &options)
         .await
         .unwrap_err();
     assert_eq!(failure.kind, FailureKind::Interrupted);
@@ -305,7 +305,7 @@ async fn an_interrupted_export_stops_and_the_sessions_serve_again() {
         .unwrap();
     holder.take().await.unwrap();
     let entries = holder
-        .export(&again.run, vec![task(planned)], 2, &options)
+        .export(&again.run, vec![task(planned)], &options)
         .await
         .unwrap();
     assert_eq!(entries[0].rows, 1);
@@ -329,7 +329,7 @@ async fn an_export_that_was_given_up_leaves_the_holder_usable() {
     holder.take().await.unwrap();
     let options = ExportOptions::default();
     let tasks = vec![TableTask::of_query(query, TableRole::Support, "slow/")];
-    let export = holder.export(&setting.run, tasks, 1, &options);
+    let export = holder.export(&setting.run, tasks, &options);
     assert!(
         tokio::time::timeout(Duration::from_millis(500), export)
             .await
@@ -341,7 +341,7 @@ async fn an_export_that_was_given_up_leaves_the_holder_usable() {
         .unwrap();
     holder.take().await.unwrap();
     let entries = holder
-        .export(&setting.run, vec![task(planned)], 2, &options)
+        .export(&setting.run, vec![task(planned)], &options)
         .await
         .unwrap();
     assert_eq!(entries[0].rows, 1);

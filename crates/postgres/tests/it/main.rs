@@ -6,5 +6,6 @@ mod connect;
 mod cutover;
 mod dump;
 mod export;
+mod resume;
 mod snapshot;
 mod support;

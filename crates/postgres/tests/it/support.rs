@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use arkstream_format::{Chunk, Component, Compression, Crc32, Digest, Member, TableRole};
+use arkstream_format::{Chunk, Component, Compression, Crc32, Digest, Member, Proof, TableRole};
 use arkstream_pipeline::{
-    Budget, Cancel, Event, Failure, MemberSpec, MemberWriter, Observer, PendingReceipt, Receipt,
-    Run, Sink,
+    Budget, Cancel, Event, Failure, MemberFacts, MemberSpec, MemberWriter, Observer,
+    PendingReceipt, Receipt, Run, Sink,
 };
 use arkstream_postgres::{Catalog, CatalogTable, ConnectSpec, Session, TableTask, read_catalog};
 use arkstream_sample::{Server, ServerOptions};
@@ -54,14 +54,20 @@ pub(crate) struct MemorySink {
 #[derive(Default)]
 struct State {
     members: BTreeMap<String, (Bytes, Option<u64>)>,
+    listed: BTreeMap<String, Member>,
+    earlier: BTreeMap<String, (Member, Bytes)>,
     abandoned: Vec<String>,
     waiting: Vec<(oneshot::Sender<Receipt>, Member)>,
 }
 
 impl State {
-    fn add(&mut self, spec: &MemberSpec, bytes: Bytes, rows: Option<u64>) -> PendingReceipt {
+    fn add(&mut self, spec: &MemberSpec, bytes: Bytes, facts: MemberFacts) -> PendingReceipt {
         let (sender, receipt) = PendingReceipt::new();
-        self.waiting.push((sender, member(spec, &bytes, rows)));
+        let rows = facts.rows;
+        let listed = member(spec, &bytes, facts);
+        self.earlier.remove(&spec.name);
+        self.listed.insert(spec.name.clone(), listed.clone());
+        self.waiting.push((sender, listed));
         assert!(
             self.members
                 .insert(spec.name.clone(), (bytes, rows))
@@ -73,7 +79,7 @@ impl State {
     }
 }
 
-fn member(spec: &MemberSpec, bytes: &[u8], rows: Option<u64>) -> Member {
+fn member(spec: &MemberSpec, bytes: &[u8], facts: MemberFacts) -> Member {
     Member {
         name: spec.name.clone(),
         component: spec.component,
@@ -87,7 +93,8 @@ fn member(spec: &MemberSpec, bytes: &[u8], rows: Option<u64>) -> Member {
         descriptor: false,
         modified_at: spec.modified_at,
         mode: spec.mode,
-        rows,
+        rows: facts.rows,
+        proof: facts.proof,
         chunks: Vec::<Chunk>::new(),
     }
 }
@@ -95,6 +102,22 @@ fn member(spec: &MemberSpec, bytes: &[u8], rows: Option<u64>) -> Member {
 impl MemorySink {
     pub(crate) fn members(&self) -> BTreeMap<String, (Bytes, Option<u64>)> {
         self.state.lock().unwrap().members.clone()
+    }
+
+    /// What a run that continues this one finds.
+    pub(crate) fn interrupted(&self) -> Self {
+        let state = self.state.lock().unwrap();
+        let earlier = state.listed.iter().map(|(name, member)| {
+            let bytes = state.members[name].0.clone();
+            (name.clone(), (member.clone(), bytes))
+        });
+        let next = State {
+            earlier: earlier.collect(),
+            ..State::default()
+        };
+        Self {
+            state: Arc::new(Mutex::new(next)),
+        }
     }
 
     pub(crate) fn abandoned(&self) -> Vec<String> {
@@ -108,9 +131,9 @@ impl Sink for MemorySink {
         &self,
         spec: MemberSpec,
         bytes: Bytes,
-        rows: Option<u64>,
+        facts: MemberFacts,
     ) -> Result<PendingReceipt, Failure> {
-        Ok(self.state.lock().unwrap().add(&spec, bytes, rows))
+        Ok(self.state.lock().unwrap().add(&spec, bytes, facts))
     }
 
     async fn begin(&self, spec: MemberSpec) -> Result<Box<dyn MemberWriter>, Failure> {
@@ -124,6 +147,24 @@ impl Sink for MemorySink {
     async fn retract(&self, name: &str, _reason: &str) -> Result<(), Failure> {
         self.state.lock().unwrap().members.remove(name);
         Ok(())
+    }
+
+    async fn earlier(&self, component: Component) -> Result<Vec<Member>, Failure> {
+        let state = self.state.lock().unwrap();
+        let members = state.earlier.values().map(|(member, _)| member);
+        Ok(members
+            .filter(|member| member.component == component)
+            .cloned()
+            .collect())
+    }
+
+    async fn keep(&self, name: &str, proof: Option<Proof>) -> Result<Member, Failure> {
+        let mut state = self.state.lock().unwrap();
+        let (mut member, bytes) = state.earlier.remove(name).unwrap();
+        member.proof = proof.or(member.proof);
+        state.members.insert(name.to_owned(), (bytes, member.rows));
+        state.listed.insert(name.to_owned(), member.clone());
+        Ok(member)
     }
 
     /// Receipts come with it and not before, as with a real group sync.
@@ -148,12 +189,12 @@ impl MemberWriter for MemoryMember {
         Ok(())
     }
 
-    async fn finish(self: Box<Self>, rows: Option<u64>) -> Result<PendingReceipt, Failure> {
+    async fn finish(self: Box<Self>, facts: MemberFacts) -> Result<PendingReceipt, Failure> {
         Ok(self
             .state
             .lock()
             .unwrap()
-            .add(&self.spec, self.bytes.into(), rows))
+            .add(&self.spec, self.bytes.into(), facts))
     }
 
     async fn abandon(self: Box<Self>, _reason: &str) -> Result<(), Failure> {
@@ -179,7 +220,11 @@ pub(crate) struct Setting {
 }
 
 pub(crate) fn setting(jobs: usize) -> Setting {
-    let sink = Arc::new(MemorySink::default());
+    setting_of(MemorySink::default(), jobs)
+}
+
+pub(crate) fn setting_of(sink: MemorySink, jobs: usize) -> Setting {
+    let sink = Arc::new(sink);
     let events = Arc::new(Events::default());
     let cancel = Cancel::default();
     let budget = Budget::new(64 << 20);

@@ -1,14 +1,16 @@
 //! Copies files into the bundle, and checks each against its name on the way.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arkstream_format::{Component, Compression, member_names};
-use arkstream_pipeline::{Budget, Event, Failure, FailureKind, MemberSpec, PendingReceipt, Run};
+use arkstream_format::{Component, Compression, FileProof, Proof, member_names};
+use arkstream_pipeline::{
+    Budget, Event, Failure, FailureKind, MemberFacts, MemberSpec, PendingReceipt, Run, file_proof,
+};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use sha1::{Digest, Sha1};
@@ -22,11 +24,15 @@ const PIECE: usize = 1 << 20;
 /// Members that may wait for their receipt before a sync is asked for.
 const PENDING: usize = 256;
 
+/// What an interrupted run finished, by member name.
+pub(super) type EarlierFiles = HashMap<String, FileProof>;
+
 /// One worker.
 pub(super) struct Copier {
     run: Run,
     dir: PathBuf,
     budget: Budget,
+    earlier: Arc<EarlierFiles>,
     pending: VecDeque<PendingReceipt>,
     taken: u64,
 }
@@ -36,15 +42,17 @@ struct Open {
     file: File,
     modified_at: DateTime<Utc>,
     mode: u32,
+    proof: Option<FileProof>,
     hasher: Sha1,
 }
 
 impl Copier {
-    pub(super) fn new(run: Run, dir: PathBuf, budget: Budget) -> Self {
+    pub(super) fn new(run: Run, dir: PathBuf, budget: Budget, earlier: Arc<EarlierFiles>) -> Self {
         Self {
             run,
             dir,
             budget,
+            earlier,
             pending: VecDeque::new(),
             taken: 0,
         }
@@ -102,28 +110,38 @@ impl Copier {
             }
             Err(error) => return self.judge(name, &path, error),
         };
+        let spec = self.member(name, &open);
+        if let (Some(then), Some(now)) = (self.earlier.get(&spec.name), &open.proof)
+            && then.holds_for(now)
+        {
+            let member = self.run.sink.keep(&spec.name, None).await?;
+            self.run.kept(&member);
+            self.taken += 1;
+            return Ok(());
+        }
         let first;
         (open, first) = self.piece(open, &path).await?;
+        let matches_its_name;
         let pending = if first.len() < PIECE {
             // All of it, and it is counted until it is in the file.
             let _permit = self.budget.take(first.len() as u64).await;
-            self.run
-                .sink
-                .put(self.member(name, &open), first, None)
-                .await?
+            let (facts, sound) = facts(name, &open);
+            matches_its_name = sound;
+            self.run.sink.put(spec, first, facts).await?
         } else {
-            let mut writer = self.run.sink.begin(self.member(name, &open)).await?;
+            let mut writer = self.run.sink.begin(spec).await?;
             let mut piece = first;
             while !piece.is_empty() {
                 writer.write(piece).await?;
                 (open, piece) = self.piece(open, &path).await?;
             }
-            writer.finish(None).await?
+            let (facts, sound) = facts(name, &open);
+            matches_its_name = sound;
+            writer.finish(facts).await?
         };
         self.pending.push_back(pending);
         self.taken += 1;
-        let found = hex(&open.hasher.finalize());
-        if promised(name).is_some_and(|promised| promised != found) {
+        if !matches_its_name {
             self.omit(
                 name,
                 "content does not match its name; the file was taken as it is",
@@ -220,6 +238,15 @@ impl Copier {
     }
 }
 
+/// What is known of a file that is read, and whether its content is what its name promises. A file of
+/// which that is not so is told about by every run, so it is read by every run.
+fn facts(name: &str, open: &Open) -> (MemberFacts, bool) {
+    let found = hex(&open.hasher.clone().finalize());
+    let sound = promised(name).is_none_or(|promised| promised == found);
+    let proof = open.proof.clone().filter(|_| sound).map(Proof::File);
+    (MemberFacts { rows: None, proof }, sound)
+}
+
 /// Opens a file below the filestore; `None` where it is not a file, or not below.
 fn open(dir: &Path, path: &Path) -> io::Result<Option<Open>> {
     if !is_inside(dir, path)? {
@@ -234,6 +261,7 @@ fn open(dir: &Path, path: &Path) -> io::Result<Option<Open>> {
     Ok(Some(Open {
         modified_at: metadata.modified().map(DateTime::from).unwrap_or_default(),
         mode: metadata.permissions().mode() & 0o7777,
+        proof: file_proof(&metadata),
         hasher: Sha1::new(),
         file,
     }))

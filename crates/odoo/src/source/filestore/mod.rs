@@ -19,7 +19,7 @@ mod orphans;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arkstream_format::Component;
+use arkstream_format::{Component, Proof};
 use arkstream_pipeline::{
     Event, Failure, FailureKind, PlannedItem, Run, Source, SourcePlan, SourceReport,
 };
@@ -31,7 +31,7 @@ use tokio_postgres::Client;
 
 use super::{Odoo, Planned, State};
 use crate::scope::Rows;
-use copy::Copier;
+use copy::{Copier, EarlierFiles};
 
 /// Names that are read at once.
 const PAGE: u32 = 2000;
@@ -70,7 +70,8 @@ impl FilestoreSource {
     async fn stream_under(&self, state: &State, run: &Run) -> Result<(), Failure> {
         let planned = state.planned()?;
         let client = state.holder()?.coordinator();
-        let mut workers = Workers::start(run, &self.options.dir);
+        let earlier = Arc::new(earlier_files(run).await?);
+        let mut workers = Workers::start(run, &self.options.dir, &earlier);
         let listed = self.feed(&planned, client, run, &mut workers).await;
         // A worker's failure is the cause, a closed queue only what follows from it.
         let worked = workers.finish().await;
@@ -172,6 +173,12 @@ impl Source for FilestoreSource {
             bytes: row.get::<_, i64>(1).unsigned_abs(),
         });
         Ok(SourcePlan {
+            identity: [
+                ("database", planned.database.clone()),
+                ("directory", self.options.dir.display().to_string()),
+                ("orphans", self.options.include_orphans.to_string()),
+            ]
+            .into(),
             items: items.collect(),
             notes: Vec::new(),
         })
@@ -208,6 +215,16 @@ fn must_exist(dir: &Path) -> Result<(), Failure> {
     }
 }
 
+/// Files that an interrupted run finished and that can be proven unchanged.
+async fn earlier_files(run: &Run) -> Result<EarlierFiles, Failure> {
+    let members = run.sink.earlier(Component::Filestore).await?;
+    let files = members.into_iter().filter_map(|member| match member.proof {
+        Some(Proof::File(proof)) => Some((member.name, proof)),
+        _ => None,
+    });
+    Ok(files.collect())
+}
+
 /// Workers that copy the files whose names come in by a queue.
 struct Workers {
     names: Option<mpsc::Sender<String>>,
@@ -215,12 +232,12 @@ struct Workers {
 }
 
 impl Workers {
-    fn start(run: &Run, dir: &Path) -> Self {
+    fn start(run: &Run, dir: &Path, earlier: &Arc<EarlierFiles>) -> Self {
         let (names, queue) = mpsc::channel(2 * run.jobs);
         let queue = Arc::new(Mutex::new(queue));
         let mut tasks = JoinSet::new();
         for budget in run.budget.split(run.jobs) {
-            let copier = Copier::new(run.clone(), dir.to_owned(), budget);
+            let copier = Copier::new(run.clone(), dir.to_owned(), budget, Arc::clone(earlier));
             tasks.spawn(copier.work(Arc::clone(&queue)));
         }
         Self {

@@ -1,0 +1,275 @@
+//! What an interrupted run left in the file, and how this run builds upon it.
+//!
+//! A finished member is *earlier* until somebody keeps it, writes another one of its name, or the
+//! bundle is published without it; then it is dead bytes. The member at which the run was interrupted
+//! is *torn*: as long as nothing was appended behind it, it can be taken up after any of its chunks.
+
+use std::io::{Seek as _, SeekFrom, Write as _};
+
+use sha2::Sha256;
+
+use arkstream_format::{
+    CHUNK_SIZE, Chunk, Component, Compression, Digest, Member, Proof, journal::Record,
+};
+use arkstream_pipeline::{Failure, FailureKind, Kept};
+
+use crate::{
+    appender::{Appender, OpenMember, Opening},
+    hashing,
+    journal::Torn,
+    resume::{end_of, read_stored},
+};
+
+/// The torn member at the end of the file.
+pub(crate) struct TornTail {
+    pub(crate) torn: Torn,
+    /// SHA-256 of the file before its header.
+    pub(crate) before: Sha256,
+    /// Whether it was closed as dead bytes, because something else was appended.
+    closed: bool,
+}
+
+impl TornTail {
+    pub(crate) fn new(torn: Torn, before: Sha256) -> Self {
+        Self {
+            torn,
+            before,
+            closed: false,
+        }
+    }
+}
+
+/// What there is under a name, to compare a stream with.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    /// As in its local header.
+    pub(crate) opening: Opening,
+    pub(crate) chunks: Vec<Chunk>,
+    pub(crate) kind: CandidateKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CandidateKind {
+    /// A finished member.
+    Whole,
+    /// Torn, at the end of the file.
+    Torn,
+    /// Torn, and dead bytes by now.
+    Dead,
+}
+
+impl Appender {
+    pub(crate) fn members_in_order(&self) -> Vec<Member> {
+        let mut members = self.members.clone();
+        members.sort_by_key(|member| member.header_offset);
+        members
+    }
+
+    pub(crate) fn earlier_of(&self, component: Component) -> Vec<Member> {
+        let members = self.earlier.values();
+        members
+            .filter(|member| member.component == component)
+            .cloned()
+            .collect()
+    }
+
+    pub(crate) fn candidate(&self, name: &str) -> Option<Candidate> {
+        if let Some(member) = self.earlier.get(name) {
+            return Some(Candidate {
+                opening: Opening {
+                    name: member.name.clone(),
+                    component: member.component,
+                    compression: member.compression,
+                    modified_at: member.modified_at,
+                    mode: member.mode,
+                    totals: None,
+                },
+                chunks: member.chunks.clone(),
+                kind: CandidateKind::Whole,
+            });
+        }
+        let tail = self.torn.as_ref()?;
+        (tail.torn.opening.name == name).then(|| Candidate {
+            opening: tail.torn.opening.clone(),
+            chunks: tail.torn.chunks.clone(),
+            kind: if tail.closed {
+                CandidateKind::Dead
+            } else {
+                CandidateKind::Torn
+            },
+        })
+    }
+
+    /// Makes an earlier member one of this run.
+    pub(crate) fn keep(&mut self, name: &str, proof: Option<Proof>) -> Result<Member, Failure> {
+        let Some(mut member) = self.earlier.remove(name) else {
+            let attempted = format!("keep member {name}");
+            let why = "the interrupted run left none of that name";
+            return Err(Failure::new(FailureKind::Internal, attempted, why));
+        };
+        if proof.is_some() && proof != member.proof {
+            member.proof = proof;
+            self.note(&Record::Member {
+                end_offset: end_of(&member),
+                member: Box::new(member.clone()),
+            })?;
+        }
+        self.members.push(member.clone());
+        Ok(member)
+    }
+
+    /// What has the name of a member that is about to be written is superseded.
+    pub(crate) fn replace(&mut self, name: &str) -> Result<(), Failure> {
+        match self.earlier.remove(name) {
+            Some(member) => self.bury_member(&member, "superseded by a resumed run"),
+            None => Ok(()),
+        }
+    }
+
+    /// Appends the first `count` chunks of a candidate to the open member.
+    pub(crate) fn reuse(&mut self, candidate: &Candidate, count: usize) -> Result<(), Failure> {
+        for chunk in candidate.chunks.iter().take(count) {
+            let file = &self.out.get_ref().file;
+            let stored = read_stored(file, candidate.opening.compression, chunk)
+                .map_err(|error| self.failure(error))?
+                .ok_or_else(|| self.damaged(chunk))?;
+            self.append_stored(&stored, chunk.clone())?;
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, chunk: &Chunk) -> Failure {
+        Failure::new(
+            FailureKind::Damaged,
+            format!("read back {}", self.paths.partial.display()),
+            format!("the bytes at {} do not have their BLAKE3", chunk.offset),
+        )
+        .help("run again with --recheck, which reads all of it, or with --fresh")
+    }
+
+    /// Opens the torn member again behind the first `count` of its chunks. What follows is cut off.
+    pub(crate) fn continue_torn(&mut self, count: usize) -> Result<(), Failure> {
+        let Some(mut tail) = self.torn.take().filter(|tail| !tail.closed) else {
+            let why = "it is not at the end of the file any more";
+            return Err(Failure::new(
+                FailureKind::Internal,
+                "continue a member",
+                why,
+            ));
+        };
+        let cut = tail.torn.chunks.len() > count;
+        tail.torn.chunks.truncate(count);
+        if cut {
+            self.cut_off(&tail)?;
+        }
+        self.open = Some(OpenMember::of_torn(tail.torn));
+        Ok(())
+    }
+
+    fn cut_off(&mut self, tail: &TornTail) -> Result<(), Failure> {
+        // The journal must not speak of what is about to go.
+        let torn = &tail.torn;
+        self.note(&OpenMember::of_torn(torn.clone()).record())?;
+        for chunk in &torn.chunks {
+            let chunk = chunk.clone();
+            self.note(&Record::Chunk { chunk })?;
+        }
+        self.sync()?;
+        let end = torn.end();
+        let outcome = (|| {
+            let out = self.out.get_mut();
+            let start = (torn.header_offset, tail.before.clone());
+            out.sha256 = hashing::hash_up_to(&out.file, start, end)?;
+            out.file.set_len(end)?;
+            out.file.seek(SeekFrom::Start(end))
+        })();
+        outcome.map_err(|error| self.failure(error))?;
+        self.offset = end;
+        Ok(())
+    }
+
+    /// Closes the torn member as a valid entry that the directory does not list: something else is
+    /// about to be appended.
+    pub(crate) fn close_torn(&mut self) -> Result<(), Failure> {
+        let Some(mut tail) = self.torn.take() else {
+            return Ok(());
+        };
+        if !tail.closed {
+            self.open = Some(OpenMember::of_torn(tail.torn.clone()));
+            self.abandon("interrupted")?;
+            tail.closed = true;
+        }
+        self.torn = Some(tail);
+        Ok(())
+    }
+
+    /// What of the interrupted run is among these members. A torn member counts as far as it was
+    /// taken over.
+    pub(crate) fn kept(&self, members: &[Member]) -> Kept {
+        let earlier = members.iter().filter(|m| m.header_offset < self.base);
+        earlier.fold(Kept::default(), |kept, member| Kept {
+            members: kept.members + 1,
+            bytes: kept.bytes + end_of(member).min(self.base) - member.header_offset,
+        })
+    }
+
+    /// Everything of this generation has to be proven or streamed again.
+    pub(crate) fn set_aside(&mut self) -> Result<(), Failure> {
+        self.abandon("the generation was given up")?;
+        let members = std::mem::take(&mut self.members);
+        self.earlier.extend(
+            members
+                .into_iter()
+                .map(|member| (member.name.clone(), member)),
+        );
+        self.sync()
+    }
+
+    /// What nobody kept is not in the bundle.
+    pub(crate) fn sweep(&mut self) -> Result<(), Failure> {
+        self.abandon("given up")?;
+        self.close_torn()?;
+        for member in std::mem::take(&mut self.earlier).into_values() {
+            self.bury_member(&member, "not part of the resumed backup")?;
+        }
+        self.out.flush().map_err(|error| self.failure(error))
+    }
+}
+
+impl OpenMember {
+    fn of_torn(torn: Torn) -> Self {
+        let mut open = Self {
+            opening: torn.opening,
+            header_offset: torn.header_offset,
+            data_offset: torn.data_offset,
+            crc32: Default::default(),
+            raw_len: 0,
+            chunks: Vec::new(),
+        };
+        for chunk in torn.chunks {
+            open.take_chunk(chunk);
+        }
+        open
+    }
+}
+
+impl Candidate {
+    /// Whether a member of these properties would have the same header.
+    pub(crate) fn looks_like(&self, mode: u32, modified_at: chrono::DateTime<chrono::Utc>) -> bool {
+        self.opening.mode == mode && self.opening.modified_at.timestamp() == modified_at.timestamp()
+    }
+
+    /// How its chunks are stored.
+    pub(crate) fn compression(&self) -> Compression {
+        self.opening.compression
+    }
+
+    /// Whether its bytes are these.
+    pub(crate) fn holds(&self, bytes: &[u8]) -> bool {
+        let pieces = bytes.chunks(CHUNK_SIZE);
+        pieces.len() == self.chunks.len()
+            && pieces
+                .zip(&self.chunks)
+                .all(|(piece, chunk)| chunk.blake3 == Digest::of(piece))
+    }
+}

@@ -1,0 +1,299 @@
+//! Bundles that were interrupted anywhere and continued: nothing lost, nothing doubled, every byte
+//! guarded.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use arkstream_bundle::{BundleFile, BundleWriter, Leftover, OutputPaths, Resumed, read_journal};
+use arkstream_format::{Compression, FileProof, Proof};
+use arkstream_pipeline::{BundleReader as _, BundleSink as _, MemberFacts, Published, Sink as _};
+use common::{beginning, manifest, no_wait, noise, spec, text};
+
+mod common;
+
+/// A small random generator, so that a failing seed can be run again.
+struct Random(blake3::OutputReader);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(
+            blake3::Hasher::new()
+                .update(&seed.to_le_bytes())
+                .finalize_xof(),
+        )
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        let mut bytes = [0; 8];
+        self.0.fill(&mut bytes);
+        u64::from_le_bytes(bytes) % limit.max(1)
+    }
+}
+
+/// Members by name: some are put whole, some come in a stream.
+type Contents = BTreeMap<String, (Bytes, bool)>;
+
+fn contents() -> Contents {
+    [
+        ("a/small.txt", text(3000), false),
+        ("a/empty", Bytes::new(), true),
+        ("b/noise.bin", noise(1, 700_000), false),
+        ("c/dump.sql", text(10 << 20), true),
+        ("d/vectors.bin", noise(2, 9 << 20), true),
+        ("e/part-00000.parquet", noise(3, 3 << 20), false),
+        ("f/part-00001.parquet", noise(4, 2 << 20), false),
+        ("g/last.sql", text(5 << 20), true),
+    ]
+    .into_iter()
+    .map(|(name, bytes, streamed)| (name.to_owned(), (bytes, streamed)))
+    .collect()
+}
+
+async fn open(paths: &OutputPaths, recheck: bool) -> (Arc<BundleWriter>, Option<Resumed>) {
+    loop {
+        let leftover = Leftover::Continue { recheck };
+        match BundleWriter::open(paths.clone(), beginning("plan"), leftover, no_wait()) {
+            Ok((writer, resumed)) => return (Arc::new(writer), resumed),
+            // The lock goes with the thread of the writer before.
+            Err(failure) if failure.why().contains("another run") => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+}
+
+/// Writes members, as far as `until` says: so many of them, and so many bytes of the next.
+async fn write(writer: &BundleWriter, contents: &Contents, until: Option<(usize, usize)>) {
+    for (number, (name, (bytes, streamed))) in contents.iter().enumerate() {
+        let limit = match until {
+            Some((members, _)) if number > members => break,
+            Some((members, bytes)) if number == members => Some(bytes),
+            _ => None,
+        };
+        let spec = spec(name, Compression::Deflate);
+        if !streamed {
+            if limit.is_none() {
+                let facts = MemberFacts::default();
+                writer.put(spec, bytes.clone(), facts).await.unwrap();
+            }
+            continue;
+        }
+        let mut member = writer.begin(spec).await.unwrap();
+        let bytes = bytes.slice(..limit.unwrap_or(bytes.len()).min(bytes.len()));
+        for piece in bytes.chunks(1 << 20) {
+            member.write(Bytes::copy_from_slice(piece)).await.unwrap();
+        }
+        match limit {
+            // The process dies: nobody gives it up.
+            Some(_) => std::mem::forget(member),
+            None => drop(member.finish(MemberFacts::default()).await.unwrap()),
+        }
+    }
+    writer.sync().await.unwrap();
+}
+
+/// Ends a run as a kill does: the journal up to any byte, the file at least as long as it says, with
+/// whatever behind.
+fn kill(paths: &OutputPaths, random: &mut Random) {
+    let journal = fs::read(&paths.journal).unwrap();
+    let begin = journal.iter().position(|byte| *byte == b'\n').unwrap() as u64 + 1;
+    let keep = begin + random.below(journal.len() as u64 - begin + 1);
+    fs::write(&paths.journal, &journal[..keep as usize]).unwrap();
+    let durable = read_journal(&paths.journal).unwrap().durable_len as usize;
+    let mut file = fs::read(&paths.partial).unwrap();
+    let len = durable + random.below((file.len() - durable) as u64 + 1) as usize;
+    file.truncate(len);
+    match random.below(3) {
+        0 => file[durable..].fill(0),
+        1 => file.extend_from_slice(&noise(9, 100_000)),
+        _ => {}
+    }
+    // Another file, as the writer that was killed may still hold the old one.
+    fs::remove_file(&paths.partial).unwrap();
+    fs::write(&paths.partial, file).unwrap();
+}
+
+fn check(published: &Published, contents: &Contents) {
+    let bytes = fs::read(&published.path).unwrap();
+    let sum: String = Sha256::digest(&bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(published.sha256, sum);
+    let bundle = BundleFile::open(&published.path).unwrap();
+    assert_eq!(bundle.check_framing(), Vec::new());
+    let names: Vec<&String> = bundle.manifest().members.iter().map(|m| &m.name).collect();
+    assert_eq!(names.len(), contents.len(), "{names:?}");
+    for (name, (expected, _)) in contents {
+        let member = bundle
+            .member(name)
+            .unwrap_or_else(|| panic!("{name} is lost"));
+        let mut found = Vec::new();
+        for index in 0..member.chunks.len() {
+            found.extend_from_slice(&bundle.read_chunk(member, index).unwrap());
+        }
+        assert!(found == *expected, "{name} is not what was written");
+    }
+}
+
+fn paths_in(folder: &Path) -> OutputPaths {
+    OutputPaths::new(&folder.join("bundle.zip"))
+}
+
+async fn run_killed_often(seed: u64) {
+    let mut random = Random::new(seed);
+    let folder = tempfile::tempdir().unwrap();
+    let paths = paths_in(folder.path());
+    let mut contents = contents();
+    for _ in 0..1 + random.below(4) {
+        let (writer, _) = open(&paths, random.below(4) == 0).await;
+        let members = random.below(contents.len() as u64 + 1) as usize;
+        let until = (members, random.below(11 << 20) as usize);
+        write(&writer, &contents, Some(until)).await;
+        kill(&paths, &mut random);
+        drop(writer);
+        // The world goes on: contents change, at any place, and in length.
+        if random.below(2) == 0 {
+            let index = random.below(contents.len() as u64) as usize;
+            let (bytes, _) = contents.values_mut().nth(index).unwrap();
+            let mut changed = bytes.to_vec();
+            changed.truncate(random.below(changed.len() as u64 + 1) as usize);
+            changed.extend_from_slice(&noise(7, random.below(2 << 20) as usize));
+            *bytes = changed.into();
+        }
+    }
+    let (writer, _) = open(&paths, false).await;
+    write(&writer, &contents, None).await;
+    check(&writer.publish(manifest()).await.unwrap(), &contents);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_anywhere_and_again_the_bundle_is_whole() {
+    let rounds = match std::env::var_os("ARKSTREAM_SOAK") {
+        Some(_) => 2000,
+        None => 10,
+    };
+    for seed in 0..rounds {
+        println!("seed {seed}");
+        run_killed_often(seed).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_unchanged_is_not_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = paths_in(folder.path());
+    let contents = contents();
+    let (writer, resumed) = open(&paths, false).await;
+    assert_eq!(resumed, None);
+    // In the middle of the vectors.
+    write(&writer, &contents, Some((4, 9 << 20))).await;
+    let found = read_journal(&paths.journal).unwrap();
+    assert_eq!(found.members.len(), 4);
+    let copy = fs::read(&paths.partial).unwrap();
+    drop(writer);
+    fs::remove_file(&paths.partial).unwrap();
+    fs::write(&paths.partial, copy).unwrap();
+
+    let (writer, resumed) = open(&paths, false).await;
+    let resumed = resumed.unwrap();
+    assert_eq!((resumed.members, resumed.cut_off), (4, 0));
+    assert_eq!(resumed.bytes, found.durable_len);
+    let (name, torn) = resumed.torn.clone().unwrap();
+    assert_eq!(name, "d/vectors.bin");
+    assert!(torn >= 4 << 20, "{torn} bytes of it are durable");
+    write(&writer, &contents, None).await;
+    let published = writer.publish(manifest()).await.unwrap();
+    assert_eq!(published.kept.members, 5);
+    assert_eq!(published.kept.bytes, resumed.bytes, "not a byte is dead");
+    assert_eq!(published.manifest.dead_ranges, Vec::new());
+    check(&published, &contents);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_member_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = paths_in(folder.path());
+    let contents = contents();
+    let (writer, _) = open(&paths, false).await;
+    write(&writer, &contents, None).await;
+    drop(writer);
+    let state = read_journal(&paths.journal).unwrap();
+    let member = state
+        .members
+        .iter()
+        .find(|m| m.name == "c/dump.sql")
+        .unwrap();
+    let mut bytes = fs::read(&paths.partial).unwrap();
+    bytes[member.chunks[2].offset as usize + 5] ^= 1;
+    fs::write(&paths.partial, &bytes).unwrap();
+    let (writer, resumed) = open(&paths, true).await;
+    let damaged = resumed.unwrap().damaged;
+    assert!(
+        damaged.len() == 1 && damaged[0].contains("c/dump.sql"),
+        "{damaged:?}"
+    );
+    write(&writer, &contents, None).await;
+    let published = writer.publish(manifest()).await.unwrap();
+    assert_eq!(published.manifest.dead_ranges.len(), 1);
+    check(&published, &contents);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_keeps_or_replaces_is_not_in_the_bundle() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = paths_in(folder.path());
+    let mut contents = contents();
+    let (writer, _) = open(&paths, false).await;
+    write(&writer, &contents, None).await;
+    drop(writer);
+
+    contents.remove("b/noise.bin");
+    let kept = contents.remove("c/dump.sql").unwrap();
+    let (writer, _) = open(&paths, false).await;
+    let component = spec("", Compression::Stored).component;
+    let earlier = writer.earlier(component).await.unwrap();
+    assert_eq!(earlier.len(), contents.len() + 2);
+    let proof = Proof::File(FileProof {
+        inode: 1,
+        size: 2,
+        mtime_ns: 3,
+        ctime_ns: 4,
+        seen_ns: 5,
+    });
+    let member = writer
+        .keep("c/dump.sql", Some(proof.clone()))
+        .await
+        .unwrap();
+    assert_eq!(member.raw_len, kept.0.len() as u64);
+    write(&writer, &contents, None).await;
+    contents.insert("c/dump.sql".to_owned(), kept);
+    let published = writer.publish(manifest()).await.unwrap();
+    check(&published, &contents);
+    let dead = &published.manifest.dead_ranges;
+    assert!(
+        dead.len() == 1 && dead[0].reason.contains("b/noise.bin"),
+        "{dead:?}"
+    );
+    let bundle = BundleFile::open(&published.path).unwrap();
+    assert_eq!(bundle.member("c/dump.sql").unwrap().proof, Some(proof));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_generation_within_a_run_starts_with_what_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = paths_in(folder.path());
+    let contents = contents();
+    let (writer, _) = open(&paths, false).await;
+    write(&writer, &contents, Some((5, 0))).await;
+    writer.set_aside().await.unwrap();
+    assert_eq!(writer.members().await.unwrap(), Vec::new());
+    write(&writer, &contents, None).await;
+    let published = writer.publish(manifest()).await.unwrap();
+    check(&published, &contents);
+    assert_eq!(published.manifest.dead_ranges, Vec::new());
+}

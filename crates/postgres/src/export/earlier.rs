@@ -1,0 +1,276 @@
+//! Parts of an interrupted run: which of them are proven unchanged under the new snapshot.
+//!
+//! 1. Equal row versions, `(ctid, xmin)`, prove equal rows within **one uninterrupted history** of the
+//!    server. A restarted server may stand on a data directory that was reverted and written again:
+//!    then count, hash, relfilenode, timeline and transaction ids can all be equal for other rows.
+//! 2. Where that proves nothing, the rows are read again and the COPY streams compared; what is equal
+//!    is neither encoded nor written.
+//!
+//! What no earlier part covers is exported: new blocks, ranges whose rows changed or moved.
+
+use std::collections::{BTreeMap, HashMap};
+
+use arkstream_format::{Component, KeptBy, Member, Proof, RowVersions, RowsProof, ServerInfo};
+use arkstream_pipeline::Failure;
+use tokio_postgres::Client;
+
+use super::Setting;
+use super::ranges::{Kept, Parts, Range, Relation, Work};
+use crate::failure::failure_of;
+use crate::task::TableTask;
+
+/// Half of the 32 bits that row versions carry of a transaction id: beyond, they repeat.
+const XID_HALF: u64 = 1 << 31;
+
+/// Parts of earlier generations, by the folder of their members.
+pub(super) struct Earlier {
+    parts: HashMap<String, Vec<Member>>,
+    /// Why row versions of a generation prove nothing; `None` when they do.
+    histories: BTreeMap<u32, Option<&'static str>>,
+}
+
+impl Earlier {
+    pub(super) async fn of(setting: &Setting<'_>) -> Result<Self, Failure> {
+        let mut parts: HashMap<String, Vec<Member>> = HashMap::new();
+        for member in setting.run.sink.earlier(Component::Models).await? {
+            if let Some((folder, _)) = member.name.rsplit_once('/') {
+                parts.entry(format!("{folder}/")).or_default().push(member);
+            }
+        }
+        let histories = setting.run.generations.iter().map(|generation| {
+            let then = generation
+                .snapshots
+                .iter()
+                .find(|snapshot| snapshot.component == Component::Models);
+            let broken = then.map_or(Some("the server is not known"), |then| {
+                break_between(&then.server, setting.server)
+            });
+            (generation.number, broken)
+        });
+        Ok(Self {
+            parts,
+            histories: histories.collect(),
+        })
+    }
+
+    /// Takes over what is proven, and plans to compare what may be unchanged.
+    pub(super) async fn reuse(
+        &mut self,
+        setting: &Setting<'_>,
+        task: &TableTask,
+        relation: &Relation,
+        parts: &mut Parts<'_>,
+    ) -> Result<(), Failure> {
+        let Some(members) = self.parts.get(&task.member_dir) else {
+            return Ok(());
+        };
+        let mut candidates: Vec<(&Member, &RowsProof)> = members
+            .iter()
+            .filter_map(|member| match &member.proof {
+                Some(Proof::Rows(proof)) if proof.relation_oid == relation.oid() => {
+                    Some((member, proof))
+                }
+                _ => None,
+            })
+            .collect();
+        candidates.sort_by_key(|(_, proof)| proof.first_block);
+        let mut covered = Some(0);
+        for (member, proof) in candidates {
+            let outcome = match relation.whole.of_proof(proof) {
+                None => Err("the table was rewritten or redefined"),
+                // Of two that overlap, one is superseded.
+                Some(range) if covered.is_none_or(|end| range.first_block < end) => {
+                    Err("another part covers its rows")
+                }
+                Some(range) => self.judge(setting, task, member, proof, range).await?,
+            };
+            match outcome {
+                Ok((range, work)) => {
+                    covered = range.end_block;
+                    if let Work::Keep(_) = work {
+                        let kept = setting.run.sink.keep(&member.name, None).await?;
+                        setting.run.kept(&kept);
+                    }
+                    parts.add(&member.name, range, work);
+                }
+                Err(reason) => setting.run.redo(Component::Models, &member.name, reason),
+            }
+        }
+        Ok(())
+    }
+
+    async fn judge(
+        &self,
+        setting: &Setting<'_>,
+        task: &TableTask,
+        member: &Member,
+        proof: &RowsProof,
+        range: Range,
+    ) -> Result<Result<(Range, Work), &'static str>, Failure> {
+        let kept = Kept {
+            rows: member.rows.unwrap_or_default(),
+            generation: proof.generation,
+        };
+        let unbroken = matches!(self.histories.get(&proof.generation), Some(None));
+        let Some(before) = proof.versions.as_ref().filter(|_| unbroken) else {
+            return Ok(Ok((range, Work::Compare(kept, proof.content))));
+        };
+        // Of the last part, whose end is open, the blocks that came since may be all that is new.
+        let closed = (range.end_block.is_none() && proof.heap_blocks > range.first_block)
+            .then(|| range.between(range.first_block, Some(proof.heap_blocks)));
+        for range in [Some(range), closed].into_iter().flatten() {
+            if row_versions(setting.coordinator, task, &range).await? == *before {
+                let mut entry = range.entry(task, &member.name, kept);
+                entry.kept_by = Some(KeptBy::RowVersions);
+                return Ok(Ok((range, Work::Keep(entry))));
+            }
+        }
+        Ok(Err("its rows changed"))
+    }
+}
+
+/// The set of row versions of a range.
+///
+/// # Errors
+/// When the server refuses.
+pub(super) async fn row_versions(
+    client: &Client,
+    task: &TableTask,
+    range: &Range,
+) -> Result<RowVersions, Failure> {
+    let row = client
+        .query_one(&row_versions_sql(task, range), &[])
+        .await
+        .map_err(|error| {
+            let relation = range.relation.as_ref().unwrap_or(&task.table.table);
+            failure_of(&format!("prove {}", relation.qualified()), &error)
+        })?;
+    let count: i64 = row.get(0);
+    let hash: i64 = row.get(1);
+    Ok(RowVersions {
+        count: count.unsigned_abs(),
+        hash: format!("{:016x}", hash.cast_unsigned()),
+    })
+}
+
+fn row_versions_sql(task: &TableTask, range: &Range) -> String {
+    format!(
+        "SELECT pg_catalog.count(*), COALESCE(pg_catalog.bit_xor(pg_catalog.hashtidextended(\
+           t.ctid, t.xmin::pg_catalog.text::pg_catalog.int8)), 0) {}",
+        range.from(task)
+    )
+}
+
+/// Why equal row versions prove nothing between two moments; `None` when they do.
+fn break_between(then: &ServerInfo, now: &ServerInfo) -> Option<&'static str> {
+    let known = |info: &ServerInfo| {
+        info.system_identifier.is_some()
+            && info.timeline.is_some()
+            && info.postmaster_started_at.is_some()
+            && info.wal_lsn.is_some()
+            && info.next_xid.is_some()
+    };
+    if !known(then) || !known(now) {
+        return Some("the role may not ask for the server's history");
+    }
+    if then.system_identifier != now.system_identifier || then.database_oid != now.database_oid {
+        return Some("it is another server or database");
+    }
+    if then.timeline != now.timeline || then.postmaster_started_at != now.postmaster_started_at {
+        return Some("the server was restarted");
+    }
+    if lsn(then) > lsn(now) || xid(then) > xid(now) || lsn(now).is_none() || xid(now).is_none() {
+        return Some("the server went back in its history");
+    }
+    let transactions = xid(now)?.saturating_sub(xid(then)?);
+    (transactions >= XID_HALF).then_some("transaction ids may have repeated")
+}
+
+fn lsn(info: &ServerInfo) -> Option<u64> {
+    let (high, low) = info.wal_lsn.as_ref()?.split_once('/')?;
+    let high = u64::from_str_radix(high, 16).ok()?;
+    Some(high << 32 | u64::from_str_radix(low, 16).ok()?)
+}
+
+fn xid(info: &ServerInfo) -> Option<u64> {
+    info.next_xid.as_ref()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server() -> ServerInfo {
+        ServerInfo {
+            database_oid: 5,
+            system_identifier: Some("7".into()),
+            timeline: Some(1),
+            postmaster_started_at: Some("2026-01-01T00:00:00Z".into()),
+            wal_lsn: Some("1/FF000000".into()),
+            next_xid: Some("900".into()),
+            ..ServerInfo::default()
+        }
+    }
+
+    #[test]
+    fn only_one_uninterrupted_history_of_the_server_proves_row_versions() {
+        let then = server();
+        let later = ServerInfo {
+            wal_lsn: Some("2/00000000".into()),
+            next_xid: Some("901".into()),
+            ..server()
+        };
+        assert_eq!(break_between(&then, &then), None);
+        assert_eq!(break_between(&then, &later), None);
+        assert!(break_between(&later, &then).is_some(), "it went back");
+        let some = |text: &str| Some(text.to_owned());
+        for other in [
+            ServerInfo {
+                database_oid: 6,
+                ..server()
+            },
+            ServerInfo {
+                system_identifier: some("8"),
+                ..server()
+            },
+            ServerInfo {
+                timeline: Some(2),
+                ..server()
+            },
+            ServerInfo {
+                postmaster_started_at: some("2026-01-01T00:00:01Z"),
+                ..server()
+            },
+            ServerInfo {
+                wal_lsn: some("0/FF000001"),
+                ..server()
+            },
+            ServerInfo {
+                next_xid: some("899"),
+                ..server()
+            },
+            ServerInfo {
+                next_xid: some("2147484548"),
+                ..server()
+            },
+            ServerInfo {
+                next_xid: None,
+                ..server()
+            },
+            ServerInfo {
+                timeline: None,
+                ..server()
+            },
+            ServerInfo {
+                system_identifier: None,
+                ..server()
+            },
+            ServerInfo {
+                wal_lsn: some("x"),
+                ..server()
+            },
+        ] {
+            assert!(break_between(&then, &other).is_some(), "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Parts that an earlier generation exported: kept only where nothing of them changed, whatever was
+//! done to the table, the server or its data directory in between.
+
+use std::time::Duration;
+
+use arkstream_format::{Component, Generation, KeptBy, RunId, SnapshotEntry, TableEntry};
+use arkstream_postgres::{ConnectSpec, ExportOptions, SnapshotHolder};
+use arkstream_sample::{Server, ServerOptions, StopMode};
+
+use super::support::{MemorySink, Setting, catalog, server, setting_of, sorted, table, task};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Numbers that depend on a seed alone.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        // splitmix64
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit
+    }
+}
+
+/// A table whose text depends on its rows, on an enum's labels and on a relation's name.
+struct World<'a> {
+    server: &'a Server,
+    database: String,
+    spec: ConnectSpec,
+    generations: Vec<Generation>,
+    sink: Option<MemorySink>,
+}
+
+const TABLE: &str = "\
+    CREATE TYPE mood AS ENUM ('good', 'bad'); CREATE TABLE friend (id int); \
+    CREATE TABLE t (id int PRIMARY KEY, v text, w varchar(40), m mood, r regclass) WITH (fillfactor = 80); \
+    INSERT INTO t SELECT g, repeat(md5(g::text), 1 + g % 9), g::text, 'good', 'friend' FROM generate_series(1, 3000) g; \
+    CREATE TABLE plain (id int PRIMARY KEY, v text) WITH (fillfactor = 80); \
+    INSERT INTO plain SELECT g, repeat(md5(g::text), 1 + g % 9) FROM generate_series(1, 3000) g";
+
+impl<'a> World<'a> {
+    fn new(server: &'a Server, database: &str) -> Self {
+        server.create_database(database).unwrap();
+        server.psql(database, TABLE).unwrap();
+        Self {
+            server,
+            database: database.to_owned(),
+            spec: ConnectSpec::parse(&server.conninfo(database)).unwrap(),
+            generations: Vec::new(),
+            sink: None,
+        }
+    }
+
+    fn sql(&self, sql: &str) {
+        if let Err(error) = self.server.psql(&self.database, sql) {
+            panic!("{error} in {sql}");
+        }
+    }
+
+    /// Exports both tables as the next generation, and compares every value with what psql says.
+    async fn export(&mut self) -> Vec<TableEntry> {
+        let sink = self.sink.take().unwrap_or_default();
+        let mut setting = setting_of(sink, 2);
+        setting.run.generations.clone_from(&self.generations);
+        let all = catalog(&self.spec).await;
+        let tables = ["t", "plain"].map(|name| table(&all, name));
+        let mut holder = SnapshotHolder::connect(&self.spec, 2).await.unwrap();
+        let locks: Vec<_> = tables.iter().map(|table| table.table.clone()).collect();
+        holder.lock(&locks, LIMIT).await.unwrap();
+        let (snapshot, server, _) = holder.take().await.unwrap();
+        let options = ExportOptions {
+            part_bytes: Some(40_000),
+            ..ExportOptions::default()
+        };
+        let tasks = tables.into_iter().map(task).collect();
+        let entries = holder.export(&setting.run, tasks, &options).await.unwrap();
+        holder.release().await;
+        self.compare(&setting, &entries);
+        self.generations.push(Generation {
+            number: setting.run.generation(),
+            run_id: RunId("00".into()),
+            taken_at: setting.run.begun_at,
+            barrier_skew_ms: 0,
+            chroma_hold_ms: None,
+            snapshots: vec![SnapshotEntry {
+                component: Component::Models,
+                snapshot,
+                server,
+            }],
+        });
+        self.sink = Some(setting.sink.interrupted());
+        entries
+    }
+
+    fn compare(&self, setting: &Setting, entries: &[TableEntry]) {
+        for (name, columns) in [("t", &["v", "w", "m", "r"][..]), ("plain", &["v"])] {
+            let folder = format!("odoo_data/models/{name}/");
+            let entry = entries.iter().find(|e| e.table == format!("public.{name}"));
+            let mut named: Vec<String> = entry
+                .unwrap()
+                .parts
+                .iter()
+                .map(|part| part.member.clone())
+                .collect();
+            named.sort();
+            let members = setting.sink.members();
+            let there: Vec<_> = members.keys().filter(|m| m.starts_with(&folder)).collect();
+            assert_eq!(
+                there,
+                named.iter().collect::<Vec<_>>(),
+                "the members of the manifest"
+            );
+            for column in columns {
+                let has = format!(
+                    "SELECT count(*) FROM pg_attribute WHERE attrelid = '{name}'::regclass AND attname = '{column}'"
+                );
+                if self.server.psql(&self.database, &has).unwrap().trim() == "0" {
+                    continue;
+                }
+                // Names are always exported with their schema.
+                let value = match *column {
+                    "r" => "'public.' || r::text".to_owned(),
+                    column => format!("{column}::text"),
+                };
+                let sql = format!(
+                    "COPY (SELECT id || '|' || COALESCE({value}, '') FROM {name}) TO STDOUT"
+                );
+                let live = self.server.psql(&self.database, &sql).unwrap();
+                let live: Vec<String> = live.lines().map(str::to_owned).collect();
+                let exported = setting.lines(&folder, "id", column);
+                assert_eq!(exported.len(), live.len(), "rows of {name}");
+                assert!(sorted(exported) == sorted(live), "{name}.{column} differs");
+            }
+        }
+    }
+}
+
+fn kept(entries: &[TableEntry], table: &str, by: KeptBy) -> (usize, usize) {
+    let entry = entries
+        .iter()
+        .find(|e| e.table == format!("public.{table}"))
+        .unwrap();
+    let kept = entry.parts.iter().filter(|part| part.kept_by == Some(by));
+    (kept.count(), entry.parts.len())
+}
+
+/// One change, of whatever kind.
+fn edit(random: &mut Random) -> String {
+    let id = 1 + random.below(3000);
+    let name = ["t", "plain"][random.below(2) as usize];
+    match random.below(22) {
+        0..=4 => format!("UPDATE {name} SET v = v || 'x' WHERE id = {id}"),
+        5 => format!("UPDATE {name} SET v = NULL WHERE id BETWEEN {id} AND {id} + 3"),
+        6 => format!("UPDATE {name} SET id = -id WHERE id = {id}"),
+        7 | 8 => format!(
+            "DELETE FROM {name} WHERE id BETWEEN {id} AND {id} + {}",
+            random.below(50)
+        ),
+        9 | 10 => format!(
+            "INSERT INTO {name} (id, v) SELECT max(id) + 1, repeat('new', {}) FROM {name}",
+            random.below(3000)
+        ),
+        11 => format!("VACUUM {name}"),
+        12 => format!("VACUUM (FREEZE, ANALYZE) {name}"),
+        13 => format!("VACUUM FULL {name}"),
+        14 => format!("CLUSTER {name} USING {name}_pkey"),
+        15 => format!("ALTER TABLE {name} ADD COLUMN IF NOT EXISTS extra text DEFAULT 'for all'"),
+        16 => format!("ALTER TABLE {name} DROP COLUMN IF EXISTS extra"),
+        17 => "ALTER TABLE t ALTER COLUMN w TYPE varchar(50)".to_owned(),
+        18 => "DO $$BEGIN ALTER TYPE mood RENAME VALUE 'good' TO 'fine'; \
+               EXCEPTION WHEN OTHERS THEN ALTER TYPE mood RENAME VALUE 'fine' TO 'good'; END$$"
+            .to_owned(),
+        19 => "DO $$BEGIN ALTER TABLE friend RENAME TO enemy; \
+               EXCEPTION WHEN OTHERS THEN ALTER TABLE enemy RENAME TO friend; END$$"
+            .to_owned(),
+        20 => format!(
+            "CREATE TEMP TABLE kept AS SELECT * FROM {name}; TRUNCATE {name}; \
+             INSERT INTO {name} SELECT * FROM kept ORDER BY id"
+        ),
+        _ => format!("BEGIN; UPDATE {name} SET v = 'never'; ROLLBACK"),
+    }
+}
+
+fn seeds() -> Vec<u64> {
+    match std::env::var("ARKSTREAM_SEED") {
+        Ok(seed) => vec![seed.parse().unwrap()],
+        Err(_) if std::env::var_os("ARKSTREAM_SOAK").is_some() => (0..150).collect(),
+        Err(_) => (0..3).collect(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_random_changes_no_part_is_kept_that_differs() {
+    let (mut kept_parts, mut edits) = (0, 0);
+    for seed in seeds() {
+        println!("seed {seed}");
+        let mut random = Random(seed);
+        let mut world = World::new(server(), &format!("random_{seed}"));
+        world.export().await;
+        for _ in 0..3 {
+            for _ in 0..1 + random.below(4) {
+                let sql = edit(&mut random);
+                println!("  {sql}");
+                world.sql(&sql);
+                edits += 1;
+            }
+            let entries = world.export().await;
+            kept_parts += ["t", "plain"]
+                .map(|table| kept(&entries, table, KeptBy::RowVersions).0)
+                .iter()
+                .sum::<usize>();
+        }
+    }
+    println!("{edits} changes, {kept_parts} parts kept by their row versions");
+    assert!(kept_parts > 10, "nothing is proven by keeping nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_that_depend_on_a_catalog_are_compared_and_not_trusted() {
+    let mut world = World::new(server(), "catalogs");
+    world.export().await;
+    let entries = world.export().await;
+    let (plain, parts) = kept(&entries, "plain", KeptBy::RowVersions);
+    assert!(plain == parts && parts > 5, "{plain} of {parts}");
+    let (by_content, parts) = kept(&entries, "t", KeptBy::Content);
+    assert_eq!(by_content, parts);
+    for sql in [
+        "ALTER TYPE mood RENAME VALUE 'good' TO 'fine'",
+        "ALTER TABLE friend RENAME TO enemy",
+    ] {
+        world.sql(sql);
+        let entries = world.export().await;
+        assert_eq!(kept(&entries, "t", KeptBy::Content).0, 0, "{sql}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_blocks_become_new_parts_and_the_last_one_is_kept() {
+    let mut world = World::new(server(), "grown");
+    let before = world.export().await;
+    // The last block has no room for a row of this size.
+    world.sql("INSERT INTO plain SELECT 10000 + g, repeat(md5(g::text), 200) FROM generate_series(1, 300) g");
+    let after = world.export().await;
+    let parts = |entries: &[TableEntry]| {
+        let entry = entries.iter().find(|entry| entry.table == "public.plain");
+        entry.unwrap().parts.clone()
+    };
+    let (before, after) = (parts(&before), parts(&after));
+    assert!(after.len() > before.len());
+    let lost = after
+        .iter()
+        .take(before.len())
+        .filter(|part| part.kept_by.is_none())
+        .count();
+    assert!(lost <= 2, "only parts whose blocks had room: {after:#?}");
+    let ends: Vec<_> = after.iter().map(|part| part.end_block).collect();
+    let starts: Vec<_> = after
+        .iter()
+        .skip(1)
+        .map(|part| Some(part.first_block))
+        .collect();
+    assert_eq!(ends[..ends.len() - 1], starts, "without gaps and overlaps");
+    assert_eq!(ends.last(), Some(&None), "the last one is open");
+}
+
+/// Two histories of one directory: equal count, hash, relfilenode, system identifier, timeline and
+/// transaction ids, and other rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_that_was_reverted_and_written_again_proves_nothing() {
+    let server = Server::start(ServerOptions::default()).unwrap();
+    let mut world = World::new(&server, "reverted");
+    let copy = tempfile::tempdir().unwrap();
+    let shell = |line: String| {
+        let status = std::process::Command::new("sh")
+            .args(["-c", &line])
+            .status();
+        assert!(status.unwrap().success(), "{line}");
+    };
+    let data = server.data_dir().display().to_string();
+    server.stop(StopMode::Fast).unwrap();
+    shell(format!("cp -a '{data}' '{}/data'", copy.path().display()));
+    server.start_again().unwrap();
+    world.sql("UPDATE plain SET v = 'first history' WHERE id % 10 = 3");
+    world.export().await;
+    server.stop(StopMode::Fast).unwrap();
+    shell(format!(
+        "rm -r '{data}' && cp -a '{}/data' '{data}'",
+        copy.path().display()
+    ));
+    server.start_again().unwrap();
+    world.sql("UPDATE plain SET v = 'second histor' WHERE id % 10 = 3");
+    let entries = world.export().await;
+    assert_eq!(kept(&entries, "plain", KeptBy::RowVersions).0, 0);
+    assert_eq!(
+        kept(&entries, "plain", KeptBy::Content).0,
+        0,
+        "every part has such rows"
+    );
+}
