@@ -171,6 +171,7 @@ mod tests {
             restore_id: id.to_owned(),
             bundle: "b.zip".to_owned(),
             bundle_run_id: RunId("0".repeat(32)),
+            bundle_manifest: arkstream_format::Digest::of(&[]),
             started_at: chrono::Utc::now(),
             updated_at: chrono::Utc::now(),
             phase: RestorePhase::Staging,

@@ -97,6 +97,7 @@ impl BundleFile {
             modified_at: manifest.started_at,
             mode: DESCRIPTION_MODE,
             rows: None,
+            proof: None,
             chunks: Vec::new(),
         };
         Ok(Self {
@@ -138,6 +139,10 @@ impl BundleFile {
 impl BundleReader for BundleFile {
     fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    fn manifest_digest(&self) -> Digest {
+        self.trailer.blake3
     }
 
     fn file_len(&self) -> u64 {

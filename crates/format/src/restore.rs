@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Component, RunId};
+use crate::{Component, Digest, RunId};
 
 /// One restore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -21,6 +21,8 @@ pub struct RestoreRecord {
     pub bundle: String,
     /// The run that published the bundle.
     pub bundle_run_id: RunId,
+    /// BLAKE3 of the bundle's manifest: what is staged is continued from this very bundle only.
+    pub bundle_manifest: Digest,
     /// When the restore began.
     pub started_at: DateTime<Utc>,
     /// When this record was written.
@@ -37,7 +39,8 @@ impl RestoreRecord {
 }
 
 /// How far a restore is. The legal transitions: staging → discarded; staging → cutting-over →
-/// live or reverted; live → undoing → reverted; live → forgetting → forgotten.
+/// live or reverted, or staging again when it was killed; live → undoing → reverted; live →
+/// forgetting → forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RestorePhase {

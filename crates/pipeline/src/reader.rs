@@ -4,12 +4,15 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use arkstream_format::{Manifest, Member};
+use arkstream_format::{Digest, Manifest, Member};
 
 /// A bundle that is open for reading. Every byte it gives out has been checked.
 pub trait BundleReader: Send + Sync {
     /// The index.
     fn manifest(&self) -> &Manifest;
+
+    /// BLAKE3 of the manifest as it stands in the file: equal for equal content only.
+    fn manifest_digest(&self) -> Digest;
 
     /// Size of the file in bytes.
     fn file_len(&self) -> u64;

@@ -1,10 +1,14 @@
 //! The port of everything that is restored.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 
-use arkstream_format::{Component, TargetPlace};
+use arkstream_format::{Component, Member, TargetPlace};
 
 use crate::{Budget, BundleReader, Cancel, Event, Failure, FailureKind, Observer};
 
@@ -15,6 +19,12 @@ pub struct Restoring {
     pub bundle: Arc<dyn BundleReader>,
     /// The restore's name: 16 digits and letters `[0-9a-z]`.
     pub id: String,
+    /// When it began; names of what is kept carry this moment.
+    pub began_at: DateTime<Utc>,
+    /// Whether an earlier process began it: what that one staged is built upon.
+    pub continues: bool,
+    /// Members that the earlier process had staged, so far.
+    pub kept: Arc<AtomicU64>,
     /// Who watches.
     pub observer: Arc<dyn Observer>,
     /// Raised when the user interrupts.
@@ -29,6 +39,16 @@ impl Restoring {
     /// Tells the observer.
     pub fn tell(&self, event: Event) {
         self.observer.event(&event);
+    }
+
+    /// Counts a member that an earlier process staged, and tells the observer.
+    pub fn keep(&self, member: &Member) {
+        self.kept.fetch_add(1, Ordering::Relaxed);
+        self.tell(Event::Kept {
+            component: member.component,
+            raw_bytes: member.raw_len,
+            stored_bytes: member.stored_len,
+        });
     }
 }
 

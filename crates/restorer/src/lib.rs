@@ -18,6 +18,6 @@ mod recover;
 mod restore;
 mod verify;
 
-pub use recover::{Recovered, describe, forget, recover, undo};
+pub use recover::{Recovered, Staged, describe, forget, recover, undo};
 pub use restore::{Ledger, Restore, Restored, unmapped};
 pub use verify::{VerifyOptions, VerifyReport, verify};

@@ -3,15 +3,26 @@
 use chrono::Utc;
 
 use arkstream_format::{RestorePhase, RestoreRecord};
-use arkstream_pipeline::{Failure, FailureKind, Target};
+use arkstream_pipeline::{Failure, FailureKind, Target, fault};
 
 use crate::restore::{Ledger, all_new, commit_rank};
+
+/// What becomes of what a restore had loaded that did not come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Staged {
+    /// It is removed.
+    Remove,
+    /// It stays for a restore that goes on.
+    Keep,
+}
 
 /// What recovery did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recovered {
     /// Nothing was under way.
     Nothing,
+    /// Nothing live is touched, and what it had staged is kept: the restore may go on.
+    Kept,
     /// It had not touched anything live; what it had staged is removed.
     Discarded,
     /// Every target had been switched: the restore is complete.
@@ -32,8 +43,10 @@ pub async fn recover(
     record: &mut RestoreRecord,
     targets: &mut [Box<dyn Target>],
     ledger: &dyn Ledger,
+    staged: Staged,
 ) -> Result<Recovered, Failure> {
     match record.phase {
+        RestorePhase::Staging if staged == Staged::Keep => Ok(Recovered::Kept),
         RestorePhase::Staging => {
             for target in targets.iter_mut() {
                 target.discard().await?;
@@ -47,6 +60,14 @@ pub async fn recover(
             }
             enter(record, RestorePhase::Live, ledger)?;
             Ok(Recovered::Finished)
+        }
+        RestorePhase::CuttingOver if staged == Staged::Keep => {
+            revert_all(targets).await?;
+            for target in targets.iter_mut() {
+                target.forget().await?;
+            }
+            enter(record, RestorePhase::Staging, ledger)?;
+            Ok(Recovered::Kept)
         }
         RestorePhase::CuttingOver | RestorePhase::Undoing => {
             revert_all(targets).await?;
@@ -102,6 +123,7 @@ pub async fn undo(
         .help("--force overwrites these changes; they cannot be brought back"));
     }
     enter(record, RestorePhase::Undoing, ledger)?;
+    fault::check("undo.begun")?;
     revert_all(targets).await?;
     forget_all(targets).await?;
     enter(record, RestorePhase::Reverted, ledger)
@@ -139,7 +161,9 @@ pub async fn forget(
 
 async fn forget_all(targets: &mut [Box<dyn Target>]) -> Result<(), Failure> {
     for target in targets.iter_mut() {
+        fault::check("target.discard")?;
         target.discard().await?;
+        fault::check("target.forget")?;
         target.forget().await?;
     }
     Ok(())
@@ -166,6 +190,7 @@ pub fn describe(phase: RestorePhase) -> &'static str {
 async fn revert_all(targets: &mut [Box<dyn Target>]) -> Result<(), Failure> {
     targets.sort_by_key(|target| std::cmp::Reverse(commit_rank(target.component())));
     for target in targets.iter_mut() {
+        fault::check("target.revert")?;
         target.revert().await?;
     }
     Ok(())

@@ -24,7 +24,7 @@ use arkstream_format::{
 };
 use arkstream_pipeline::{
     BundleReader, Checked, Event, Failure, FailureKind, Finding, Observer, Proof, Restoring,
-    Standing, Target, TargetPlan,
+    Standing, Target, TargetPlan, fault,
 };
 
 /// Where the records of restores are kept.
@@ -91,14 +91,14 @@ impl Restore {
         bundle: &str,
     ) -> Self {
         targets.sort_by_key(|target| commit_rank(target.component()));
-        let now = Utc::now();
         let record = RestoreRecord {
             version: RestoreRecord::VERSION,
             restore_id: restoring.id.clone(),
             bundle: bundle.to_owned(),
             bundle_run_id: restoring.bundle.manifest().run_id.clone(),
-            started_at: now,
-            updated_at: now,
+            bundle_manifest: restoring.bundle.manifest_digest(),
+            started_at: restoring.began_at,
+            updated_at: restoring.began_at,
             phase: RestorePhase::Staging,
             targets: targets
                 .iter()
@@ -184,25 +184,26 @@ impl Restore {
     pub async fn run(mut self) -> Result<Restored, Failure> {
         let start = Instant::now();
         self.enter(RestorePhase::Staging)?;
-        if let Err(failure) = self.stage().await {
-            self.give_up().await;
-            return Err(failure);
+        let staged = self.stage().await;
+        if let Err(failure) = staged.and_then(|()| fault::check("staged")) {
+            return Err(self.give_up(failure).await);
         }
         if let Err(failure) = self.enter(RestorePhase::CuttingOver) {
-            self.give_up().await;
-            return Err(failure);
+            return Err(self.give_up(failure).await);
         }
         let plans = match self.cut_over().await {
             Ok(plans) => plans,
             Err(failure) => return Err(self.take_back(failure).await),
         };
         self.enter(RestorePhase::Live)?;
+        fault::check("live")?;
         let mut proofs = Vec::new();
         for target in &mut self.targets {
             let component = target.component();
             let found = target.prove(&self.restoring).await?;
             proofs.extend(found.into_iter().map(|proof| (component, proof)));
         }
+        fault::check("proven")?;
         self.discard().await;
         Ok(Restored {
             id: self.restoring.id.clone(),
@@ -231,6 +232,7 @@ impl Restore {
             plans.push((target.component(), target.prepare(&self.restoring).await?));
         }
         self.restoring.cancel.check()?;
+        fault::check("prepared")?;
         for target in by_rank(&mut self.targets, commit_rank) {
             target.commit(&self.restoring).await?;
         }
@@ -242,7 +244,11 @@ impl Restore {
     async fn take_back(&mut self, failure: Failure) -> Failure {
         let mut stuck = Vec::new();
         for target in self.targets.iter_mut().rev() {
-            if let Err(error) = target.revert().await {
+            let reverted = match fault::check("target.revert") {
+                Ok(()) => target.revert().await,
+                reached => reached,
+            };
+            if let Err(error) = reverted {
                 stuck.push(format!("{}: {error}", target.component()));
             }
         }
@@ -269,16 +275,34 @@ impl Restore {
         )
     }
 
-    async fn give_up(&mut self) {
+    /// Ends a restore that has touched nothing live. What is loaded stays where the same command may
+    /// succeed later; a full disk gets its space back.
+    async fn give_up(&mut self, failure: Failure) -> Failure {
+        if failure.kind == FailureKind::Interrupted || failure.may_pass() {
+            let kept = format!(
+                "nothing live was touched, and what is loaded is kept: run the same command again to \
+                 continue, with --fresh to start over; `arkstream undo {}` removes it",
+                self.restoring.id
+            );
+            return match failure.advice().map(|advice| format!("{advice}; {kept}")) {
+                Some(longer) => failure.help(longer),
+                None => failure.help(kept),
+            };
+        }
         self.discard().await;
         if let Err(failure) = self.enter(RestorePhase::Discarded) {
             self.restoring.tell(Event::Warning(failure.to_string()));
         }
+        failure
     }
 
     async fn discard(&mut self) {
         for target in &mut self.targets {
-            if let Err(failure) = target.discard().await {
+            let discarded = match fault::check("target.discard") {
+                Ok(()) => target.discard().await,
+                reached => reached,
+            };
+            if let Err(failure) = discarded {
                 self.restoring.tell(Event::Warning(format!(
                     "{failure}; it holds nothing that is live and may be removed by hand"
                 )));

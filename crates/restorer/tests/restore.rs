@@ -5,14 +5,14 @@
 use std::sync::{Arc, Mutex};
 
 use arkstream_format::{
-    Component, FORMAT_VERSION, Generator, Manifest, Member, RestorePhase, RestoreRecord, RunId,
-    TargetPlace,
+    Component, Digest, FORMAT_VERSION, Generator, Manifest, Member, RestorePhase, RestoreRecord,
+    RunId, TargetPlace,
 };
 use arkstream_pipeline::{
     Budget, BundleReader, Cancel, Checked, Failure, FailureKind, Finding, Proof, Restoring, Silent,
     Standing, Target, TargetPlan,
 };
-use arkstream_restorer::{Ledger, Recovered, Restore, forget, recover, undo};
+use arkstream_restorer::{Ledger, Recovered, Restore, Staged, forget, recover, undo};
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -213,6 +213,9 @@ impl BundleReader for Empty {
     fn manifest(&self) -> &Manifest {
         &self.0
     }
+    fn manifest_digest(&self) -> Digest {
+        Digest::of(&[])
+    }
     fn file_len(&self) -> u64 {
         0
     }
@@ -254,6 +257,9 @@ fn restoring_of(version: &str) -> Restoring {
         cancel: Cancel::default(),
         budget: Budget::new(1 << 20),
         jobs: 1,
+        began_at: chrono::Utc::now(),
+        continues: false,
+        kept: Default::default(),
     }
 }
 
@@ -326,7 +332,7 @@ async fn killed_at_any_step_of_any_target_the_next_command_makes_all_agree() {
                 (inner.dead, inner.failing) = (false, Vec::new());
                 inner.records.last().unwrap().clone()
             };
-            let done = recover(&mut record, &mut world.targets(), &world)
+            let done = recover(&mut record, &mut world.targets(), &world, Staged::Remove)
                 .await
                 .unwrap();
             let live = world.live();
@@ -367,7 +373,7 @@ async fn a_revert_that_fails_says_so_and_goes_on_the_next_time() {
         inner.failing = Vec::new();
         inner.records.last().unwrap().clone()
     };
-    let done = recover(&mut record, &mut world.targets(), &world)
+    let done = recover(&mut record, &mut world.targets(), &world, Staged::Remove)
         .await
         .unwrap();
     assert_eq!((done, world.live()), (Recovered::Reverted, 0));
@@ -397,7 +403,7 @@ async fn an_undo_overwrites_changes_only_by_force_and_survives_a_kill() {
         inner.records.last().unwrap().clone()
     };
     assert_eq!(record.phase, RestorePhase::Undoing);
-    let done = recover(&mut record, &mut world.targets(), &world)
+    let done = recover(&mut record, &mut world.targets(), &world, Staged::Remove)
         .await
         .unwrap();
     assert_eq!(
@@ -431,7 +437,7 @@ async fn what_is_being_forgotten_cannot_be_undone() {
     undo(&mut record, &mut world.targets(), &world, true)
         .await
         .unwrap_err();
-    let done = recover(&mut record, &mut world.targets(), &world)
+    let done = recover(&mut record, &mut world.targets(), &world, Staged::Remove)
         .await
         .unwrap();
     assert_eq!((done, world.live()), (Recovered::Forgotten, 4));

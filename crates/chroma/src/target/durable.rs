@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use arkstream_pipeline::{Failure, FailureKind, is_no_space};
+use arkstream_pipeline::{Failure, FailureKind, fault, is_no_space};
 use rustix::{
     fs::{CWD, RenameFlags},
     io::Errno,
@@ -74,9 +74,9 @@ impl Moves {
     }
 
     #[cfg(not(test))]
-    #[allow(clippy::unused_self, clippy::unnecessary_wraps)]
+    #[allow(clippy::unused_self)]
     fn step(&self) -> io::Result<()> {
-        Ok(())
+        fault::point("chroma.rename")
     }
 }
 
@@ -121,12 +121,15 @@ pub(super) fn sync_folder(folder: &Path) -> Result<(), Failure> {
 /// Replaces a small file as a whole, durably. A crash leaves the former content or the new one.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let temporary = beside(path, ".tmp");
-    let written = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)
+    let written = fault::point("chroma.record")
+        .and_then(|()| {
+            OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&temporary)
+        })
         .and_then(|mut file| {
             file.write_all(bytes)?;
             file.sync_all()

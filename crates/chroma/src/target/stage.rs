@@ -1,9 +1,8 @@
 //! Loads the files of a bundle into the staging directory.
 //!
-//! A file is written under its own name, private to the user (0600, folders 0700), and counts as
-//! there only if its size and every chunk agree with the bundle: what a kill left behind is
-//! written again, what is whole is kept, what does not belong there is removed. Owner and mode
-//! are set at the end.
+//! A file is written under its own name, private to the user (0600, folders 0700). What a kill left
+//! behind is read back: the chunks that agree with the bundle are kept, the file goes on behind them.
+//! What does not belong there is removed. Owner and mode are set at the end.
 //!
 //! Durability: when [`load`] returns, every file and every folder is synced, the folder that the
 //! staging directory stands in included.
@@ -22,11 +21,11 @@ use std::{
 };
 
 use arkstream_format::{Component, Member};
-use arkstream_pipeline::{Event, Failure, FailureKind, Restoring};
+use arkstream_pipeline::{Event, Failure, FailureKind, Restoring, fault, whole_chunks};
 
 use super::{
     durable::{self, parent_of, refused, sync_folder},
-    members::{Wanted, folders_of, read_back, tree},
+    members::{Wanted, folders_of, tree},
     place::Paths,
 };
 use crate::{DATABASE, copy::blocking};
@@ -134,13 +133,19 @@ async fn load_file(
     let largest = member.chunks.iter().map(|chunk| chunk.raw_len).max();
     let permit = restoring.budget.take(largest.unwrap_or(0).into()).await;
     let (here, known) = (path.to_owned(), Arc::clone(member));
-    if blocking(move || is_whole(&here, &known)).await? {
-        read(member.raw_len);
-        return Ok(());
+    let (mut file, kept) = blocking(move || open(&here, &known)).await??;
+    let there: u64 = member
+        .chunks
+        .iter()
+        .take(kept)
+        .map(|chunk| u64::from(chunk.raw_len))
+        .sum();
+    if kept > 0 && kept == member.chunks.len() {
+        restoring.keep(member);
+    } else if there > 0 {
+        read(there);
     }
-    let here = path.to_owned();
-    let mut file = blocking(move || create(&here)).await??;
-    for index in 0..member.chunks.len() {
+    for index in kept..member.chunks.len() {
         restoring.cancel.check()?;
         let (bundle, known) = (Arc::clone(&restoring.bundle), Arc::clone(member));
         let here = path.to_owned();
@@ -156,7 +161,8 @@ async fn load_file(
                      other components with --components",
                 )
             })?;
-            file.write_all(&bytes)
+            fault::point("chroma.write")
+                .and_then(|()| file.write_all(&bytes))
                 .map_err(|error| refused(format!("write {}", here.display()), error))?;
             Ok::<_, Failure>((file, bytes.len() as u64))
         });
@@ -166,7 +172,8 @@ async fn load_file(
     }
     let (here, known) = (path.to_owned(), Arc::clone(member));
     blocking(move || {
-        file.set_modified(known.modified_at.into())
+        fault::point("chroma.sync")
+            .and_then(|()| file.set_modified(known.modified_at.into()))
             .and_then(|()| file.sync_all())
             .map_err(|error| refused(format!("sync {}", here.display()), error))
     })
@@ -175,19 +182,28 @@ async fn load_file(
     Ok(())
 }
 
-fn is_whole(path: &Path, member: &Member) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == member.raw_len)
-        && read_back(path, member).is_ok_and(|found| found.matches)
-}
-
-fn create(path: &Path) -> Result<File, Failure> {
+/// Opens the file behind the chunks that it has already, and says how many these are.
+fn open(path: &Path, member: &Member) -> Result<(File, usize), Failure> {
+    let failed = |error| refused(format!("create {}", path.display()), error);
+    let options = |create_new: bool| {
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .write(true)
+            .create_new(create_new)
+            .mode(0o600);
+        options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
+        options.open(path)
+    };
+    // What cannot be opened as a file, or has been dressed for another user, is written anew.
+    if fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
+        && let Ok(mut file) = options(false)
+    {
+        let kept = whole_chunks(&mut file, member, |_| ()).map_err(failed)?;
+        return Ok((file, kept));
+    }
     durable::remove(path)?;
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| refused(format!("create {}", path.display()), error))
+    options(true).map(|file| (file, 0)).map_err(failed)
 }
 
 /// Creates the folders and removes what does not belong there.

@@ -81,6 +81,7 @@ impl MemoryBundle {
             modified_at: chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
             mode: 0o640,
             rows: None,
+            proof: None,
             chunks,
         });
         self.data.insert(name, bytes);
@@ -95,6 +96,9 @@ impl MemoryBundle {
             cancel: Cancel::default(),
             budget: Budget::new(8 << 20),
             jobs: 1,
+            began_at: chrono::Utc::now(),
+            continues: false,
+            kept: Default::default(),
         };
         (restoring, watch)
     }
@@ -103,6 +107,10 @@ impl MemoryBundle {
 impl BundleReader for MemoryBundle {
     fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    fn manifest_digest(&self) -> Digest {
+        Digest::of(&[])
     }
 
     fn file_len(&self) -> u64 {

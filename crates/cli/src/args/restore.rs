@@ -117,6 +117,9 @@ pub(crate) struct RestoreArgs {
     /// webhooks are switched off.
     #[arg(long, env = "ARKSTREAM_NEUTRALIZE", value_parser = FalseyValueParser::new())]
     pub(crate) neutralize: bool,
+    /// Load everything again that an interrupted restore of this bundle had loaded.
+    #[arg(long)]
+    pub(crate) fresh: bool,
     /// Say what would be done, and do nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -219,7 +219,11 @@ impl Target for FilestoreTarget {
         let mut bytes = 0;
         for file in files(restoring) {
             match place::look(&self.dir, file.name, file.member.raw_len) {
-                Ok(Found::Nothing) => bytes += file.member.raw_len,
+                Ok(Found::Nothing) => {
+                    let staged = fs::metadata(path(&self.staging, file.name));
+                    let there = staged.map_or(0, |staged| staged.len());
+                    bytes += file.member.raw_len.saturating_sub(there);
+                }
                 Ok(Found::Same) => {}
                 Ok(Found::Other(why)) => checked.problem(
                     Failure::new(
@@ -255,11 +259,15 @@ impl Target for FilestoreTarget {
             let (bundle, member) = (restoring.bundle.clone(), file.member.clone());
             let (staging, name, owner) =
                 (self.staging.clone(), file.name.to_owned(), owner.clone());
-            tokio::task::spawn_blocking(move || {
+            let was_there = tokio::task::spawn_blocking(move || {
                 place::write(bundle.as_ref(), &member, &staging, &name, &owner)
             })
             .await
             .map_err(|error| Failure::new(FailureKind::Internal, "stage files", error))??;
+            if was_there {
+                restoring.keep(file.member);
+                continue;
+            }
             restoring.tell(Event::Member {
                 component: Component::Filestore,
                 name: file.member.name.clone(),

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use arkstream_format::{Component, GraphSummary, Member, TargetPlace, member_names};
 use arkstream_pipeline::{
-    Checked, Failure, FailureKind, Proof, Restoring, Standing, TablePlan, Target, TargetPlan,
+    Checked, Failure, FailureKind, Proof, Restoring, Standing, TablePlan, Target, TargetPlan, fault,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -375,7 +375,8 @@ impl Target for GraphTarget {
             .client()
             .batch_execute("COMMIT")
             .await
-            .map_err(|error| failure_of("commit the names of the graph databases", &error))
+            .map_err(|error| failure_of("commit the names of the graph databases", &error))?;
+        fault::check("graph.committed")
     }
 
     async fn prove(&mut self, restoring: &Restoring) -> Result<Vec<Proof>, Failure> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use arkstream_format::{Component, Member};
-use arkstream_pipeline::{Event, Failure, FailureKind, Restoring};
+use arkstream_pipeline::{Event, Failure, FailureKind, Restoring, fault};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
@@ -117,6 +117,10 @@ pub(super) async fn load(
                 bytes: raw.len() as u64,
             });
             scan.push(&raw, &mut out);
+            if let Err(failure) = fault::check("graph.fed") {
+                fed = Err(failure);
+                break;
+            }
             // A broken pipe means that psql has ended; its exit and its words say why.
             if stdin.write_all(&out).await.is_err() {
                 break;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arkstream_format::{Component, age};
-use arkstream_pipeline::{Checked, Failure, FailureKind, Restoring};
+use arkstream_pipeline::{Checked, Failure, FailureKind, Restoring, fault};
 
 use super::scan::Rows;
 use super::{GraphTarget, checks, dump, psql, summary};
@@ -112,8 +112,9 @@ impl GraphTarget {
                 .help("create them there: CREATE ROLE … LOGIN"),
             );
         }
+        let ours = restoring.continues.then_some(&self.staging);
         for name in [&self.staging, &self.kept] {
-            if self.exists(&session, name).await? {
+            if Some(name) != ours && self.exists(&session, name).await? {
                 checked.problem(
                     Failure::new(
                         FailureKind::Refused,
@@ -131,12 +132,16 @@ impl GraphTarget {
         Ok(())
     }
 
-    /// Creates the staging database and loads the dump into it.
+    /// Creates the staging database and loads the dump into it, unless an earlier process has.
     pub(super) async fn load(&mut self, restoring: &Restoring) -> Result<(), Failure> {
         let psql = psql::find(self.options.pg_path.as_deref())?;
         let graph = summary(restoring);
         let session = self.maintenance().await?;
-        // A dump has no checkpoint: what an earlier attempt left is dropped.
+        if restoring.continues && self.is_loaded(&session, restoring).await? {
+            restoring.keep(dump(restoring)?);
+            return self.reapply(&graph.database, &graph.settings_sql).await;
+        }
+        // Part of a dump is nothing: it is loaded in one transaction.
         self.drop_database(&session, &self.staging).await?;
         let create = format!(
             "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'",
@@ -147,15 +152,60 @@ impl GraphTarget {
             .batch_execute(&create)
             .await
             .map_err(|error| failure_of("create the staging database of the graph", &error))?;
+        fault::check("graph.created")?;
         let fix_up = if graph.age_version.is_some() {
             age::FIX_UP
         } else {
             ""
         };
+        // The notes' table commits with the dump: where it is, all of the dump is.
+        let behind = format!("{fix_up}\n;{};\n", self.notes());
         let spec = self.admin.with_database(&self.staging);
-        let scan = psql::load(&psql, &spec, restoring, dump(restoring)?, fix_up).await?;
+        let scan = psql::load(&psql, &spec, restoring, dump(restoring)?, &behind).await?;
         self.rows = Some(scan.tables);
+        fault::check("graph.loaded")?;
         self.reapply(&graph.database, &graph.settings_sql).await
+    }
+
+    /// Whether the staging database holds what the dump has, row by row.
+    async fn is_loaded(
+        &mut self,
+        maintenance: &Session,
+        restoring: &Restoring,
+    ) -> Result<bool, Failure> {
+        if !self.exists(maintenance, &self.staging).await? {
+            return Ok(false);
+        }
+        let session = self.connect(&self.staging).await?;
+        let sql = format!(
+            "SELECT pg_catalog.to_regclass({}) IS NOT NULL",
+            quote_literal(&format!("{}.restored", quote_ident(&self.undo_schema)))
+        );
+        let noted = session
+            .client()
+            .query_one(&sql, &[])
+            .await
+            .map_err(|error| failure_of("look into the staging database of the graph", &error))?;
+        if !noted.get::<_, bool>(0) {
+            return Ok(false);
+        }
+        for (table, expected) in self.dump_rows(restoring).await? {
+            // It was live for a moment and somebody wrote to it, or it was changed by hand.
+            match self.found(&session, &table, expected).await {
+                Ok(found) if found == expected => {}
+                _ => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// SQL that creates the table of the notes.
+    fn notes(&self) -> String {
+        let schema = quote_ident(&self.undo_schema);
+        format!(
+            "DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}; \
+             CREATE TABLE {schema}.restored (name pg_catalog.text PRIMARY KEY, rows pg_catalog.int8 NOT NULL, sum pg_catalog.text NOT NULL)"
+        )
     }
 
     /// Owners, grants and settings. They name the database they were read from.
@@ -200,10 +250,7 @@ impl GraphTarget {
         rows: &BTreeMap<String, Rows>,
     ) -> Result<(), Failure> {
         let schema = quote_ident(&self.undo_schema);
-        let mut sql = format!(
-            "DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}; \
-             CREATE TABLE {schema}.restored (name pg_catalog.text PRIMARY KEY, rows pg_catalog.int8 NOT NULL, sum pg_catalog.text NOT NULL)"
-        );
+        let mut sql = self.notes();
         for table in rows.keys() {
             // AGE's catalogs are noted as they are now, with the OIDs of this server.
             let now = checks::rows_of(session.client(), table).await?;

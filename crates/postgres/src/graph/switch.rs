@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use arkstream_pipeline::{Failure, FailureKind};
+use arkstream_pipeline::{Failure, FailureKind, fault};
 use tokio_postgres::error::SqlState;
 
 use super::GraphTarget;
@@ -76,7 +76,10 @@ impl GraphTarget {
             );
             client.batch_execute(&end).await.map_err(fail)?;
             match client.batch_execute(&sql).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    fault::check("graph.renamed")?;
+                    return Ok(());
+                }
                 Err(error) => {
                     let busy = error.code() == Some(&SqlState::OBJECT_IN_USE);
                     client.batch_execute("ROLLBACK").await.map_err(fail)?;

@@ -2,7 +2,7 @@
 
 use arkstream_columnar::{CopyEncoder, PartBatches, read_part};
 use arkstream_format::{Component, Member, TableEntry};
-use arkstream_pipeline::{Event, Failure, FailureKind, Restoring};
+use arkstream_pipeline::{Event, Failure, FailureKind, Restoring, fault};
 use bytes::{Bytes, BytesMut};
 use futures::SinkExt;
 use tokio_postgres::Client;
@@ -42,10 +42,12 @@ impl Staging {
             self.name("parts"),
             quote_literal(member)
         );
+        let entry = find(restoring, member)?;
         if let Some(row) = client.query_opt(&known, &[]).await.map_err(fail)? {
+            restoring.keep(entry);
             return Ok(row.get::<_, i64>(0).unsigned_abs());
         }
-        let entry = find(restoring, member)?;
+        fault::check("part.begin")?;
         let permit = restoring.budget.take(entry.raw_len).await;
         let batches = decode(restoring, entry).await?;
         if transaction {
@@ -54,6 +56,7 @@ impl Staging {
         let copied = self.copy(client, restoring, staged, entry, batches).await;
         let done = match copied {
             Ok(copied) if copied == *rows => {
+                fault::check("part.copied")?;
                 let checkpoint = format!(
                     "INSERT INTO {} VALUES ({}, {copied})",
                     self.name("parts"),
@@ -77,7 +80,9 @@ impl Staging {
             let _ = client.batch_execute("ROLLBACK").await;
         }
         drop(permit);
-        done.map(|()| *rows)
+        done?;
+        fault::check("part.committed")?;
+        Ok(*rows)
     }
 
     async fn copy(

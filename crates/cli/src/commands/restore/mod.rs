@@ -1,5 +1,6 @@
 //! `arkstream restore`, `undo`, `forget`, `restores`
 
+mod leftovers;
 mod report;
 mod targets;
 
@@ -16,7 +17,7 @@ use arkstream_format::{Component, RestorePhase, RestoreRecord};
 use arkstream_pipeline::{
     Budget, BundleReader, Cancel, Checked, Event, Failure, FailureKind, Restoring,
 };
-use arkstream_restorer::{Ledger, Recovered, Restore, describe, forget, recover, undo};
+use arkstream_restorer::{Ledger, Recovered, Restore, Staged, describe, forget, recover, undo};
 
 use targets::Given;
 
@@ -43,21 +44,29 @@ pub(crate) async fn run(args: RestoreArgs) -> Result<Code, Failure> {
     watch_signals(&cancel);
     let state = state_dir(args.credentials.state_dir.as_deref())?;
     let ledger = Arc::new(FolderLedger(LedgerFolder::open(&state)?));
-    if !args.dry_run {
-        recover_leftovers(&args, &ledger, &state).await?;
-    }
     let bundle: Arc<dyn BundleReader> = Arc::new(BundleFile::open(&args.bundle)?);
+    let components = targets::components(&args, bundle.as_ref())?;
     let jobs = args.jobs.map_or_else(default_jobs, usize::from);
     let budget = memory::budget(args.memory, jobs)?;
-    let restoring = Restoring {
+    let mut restoring = Restoring {
         id: new_id(),
+        began_at: chrono::Utc::now(),
+        continues: false,
+        kept: Default::default(),
         bundle: Arc::clone(&bundle),
         observer: progress::observer(args.progress),
         cancel: cancel.clone(),
         budget: Budget::new(budget),
         jobs,
     };
-    let components = targets::components(&args, bundle.as_ref())?;
+    if !args.dry_run
+        && let Some(record) =
+            leftovers::settle(&args, &components, &restoring, &ledger, &state).await?
+    {
+        restoring.id = record.restore_id;
+        restoring.began_at = record.started_at;
+        restoring.continues = true;
+    }
     let targets = targets::open(&args, &components, &restoring, &state)?;
     announce(&restoring, &components);
     let name = args
@@ -85,7 +94,9 @@ pub(crate) async fn run(args: RestoreArgs) -> Result<Code, Failure> {
         confirm(&args)?;
     }
     let restored = restore.run().await?;
-    report::finished(&args, &components, &restored)
+    let kept = restoring.kept.load(std::sync::atomic::Ordering::Relaxed);
+    let resumed = restoring.continues.then_some(kept);
+    report::finished(&args, &components, &restored, resumed)
 }
 
 /// All problems at once; the exit code is that of the gravest.
@@ -149,74 +160,21 @@ fn confirm(args: &RestoreArgs) -> Result<(), Failure> {
     }
 }
 
-/// Ends what a killed restore or undo left behind.
-async fn recover_leftovers(
-    args: &RestoreArgs,
-    ledger: &FolderLedger,
-    state: &Path,
-) -> Result<(), Failure> {
-    let given = Given::of(args)?;
-    for record in records(state)? {
-        let mut record = record?;
-        if !matches!(
-            record.phase,
-            RestorePhase::Staging
-                | RestorePhase::CuttingOver
-                | RestorePhase::Undoing
-                | RestorePhase::Forgetting
-        ) {
-            continue;
-        }
-        let id = record.restore_id.clone();
-        let mut targets = targets::reopen(&record, &args.credentials, &given)?;
-        let done = recover(&mut record, &mut targets, ledger)
-            .await
-            .map_err(|failure| {
-                let why = format!(
-                    "the restore {id} was interrupted and could not be ended: {}",
-                    failure.why()
-                );
-                let longer = Failure::new(failure.kind, failure.attempted(), why);
-                longer.help(failure.advice().map_or_else(
-                    || format!("mend that, then run again; `arkstream undo {id}` does the same"),
-                    str::to_owned,
-                ))
-            })?;
-        say(recovered(&id, done));
-    }
-    Ok(())
-}
-
-fn recovered(id: &str, done: Recovered) -> String {
-    let what = match done {
-        Recovered::Nothing => "had ended",
-        Recovered::Discarded => {
-            "had been interrupted while loading: what it had loaded is removed, nothing live was touched"
-        }
-        Recovered::Finished => "had been interrupted after its cut-over: it is complete",
-        Recovered::Forgotten => {
-            "had been interrupted while its former state was dropped: it is gone"
-        }
-        Recovered::Reverted => {
-            "had been interrupted in its cut-over: everything is as it was before"
-        }
-    };
-    format!("the restore {id} {what}")
-}
-
 /// Undoes a restore, or ends one that was interrupted.
 pub(crate) async fn run_undo(args: UndoArgs) -> Result<Code, Failure> {
     let state = state_dir(args.credentials.state_dir.as_deref())?;
     let ledger = FolderLedger(LedgerFolder::open(&state)?);
     let mut record = ledger.0.load(&args.id)?;
     let mut targets = targets::reopen(&record, &args.credentials, &Given::default())?;
-    match recover(&mut record, &mut targets, &ledger).await? {
-        Recovered::Nothing => {}
+    match recover(&mut record, &mut targets, &ledger, Staged::Remove).await? {
+        Recovered::Nothing | Recovered::Kept => {}
         done @ (Recovered::Discarded | Recovered::Reverted) => {
-            output::print(&format!("{}\n", recovered(&args.id, done)))?;
+            output::print(&format!("{}\n", leftovers::describe(&args.id, done)))?;
             return Ok(Code::Complete);
         }
-        done @ (Recovered::Finished | Recovered::Forgotten) => say(recovered(&args.id, done)),
+        done @ (Recovered::Finished | Recovered::Forgotten) => {
+            say(leftovers::describe(&args.id, done))
+        }
     }
     undo(&mut record, &mut targets, &ledger, args.force).await?;
     output::print(&format!(

@@ -142,6 +142,7 @@ pub(super) fn finished(
     args: &RestoreArgs,
     components: &[Component],
     restored: &Restored,
+    resumed: Option<u64>,
 ) -> Result<Code, Failure> {
     let report = args.report.clone().unwrap_or_else(|| {
         let mut name = args.bundle.as_os_str().to_owned();
@@ -161,6 +162,10 @@ pub(super) fn finished(
             "compared": restored.proofs.iter().map(proof_json).collect::<Vec<_>>(),
         });
         object["duration_seconds"] = json!(restored.elapsed.as_secs_f64());
+        object["resumed"] = match resumed {
+            Some(kept) => json!({ "kept_members": kept }),
+            None => Value::Null,
+        };
         object["report"] = json!(report);
         output::print_json(&object)?;
     } else {
@@ -174,6 +179,12 @@ pub(super) fn finished(
             sums.deleted,
             sums.unchanged
         );
+        if let Some(kept) = resumed {
+            let _ = writeln!(
+                text,
+                "{kept} members had been loaded before the interruption and were not loaded again"
+            );
+        }
         let unmapped = restored.unmapped();
         if unmapped > 0 {
             let _ = writeln!(

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
+
 use arkstream_chroma::{ChromaTarget, ChromaTargetOptions};
 use arkstream_format::{Component, RestoreRecord, TargetPlace};
 use arkstream_odoo::{
@@ -109,7 +111,7 @@ pub(super) fn open(
             Component::Graph => {
                 let (admin, database, application) = graph(args)?
                     .ok_or_else(|| unnamed(*component, "--graph-db URL", components))?;
-                let options = graph_options(&args.credentials, application);
+                let options = graph_options(&args.credentials, application, restoring.began_at);
                 Box::new(GraphTarget::new(admin, &database, id, options))
             }
             Component::Chroma => {
@@ -120,7 +122,7 @@ pub(super) fn open(
                 Box::new(ChromaTarget::new(
                     dir,
                     id,
-                    chroma_options(&args.credentials),
+                    chroma_options(&args.credentials, restoring.began_at),
                 )?)
             }
             Component::OdooDump | Component::Xlsx | Component::Description => continue,
@@ -211,11 +213,11 @@ pub(super) fn reopen(
                 &target.place,
                 id,
                 graph_spec(connection)?,
-                graph_options(credentials, None),
+                graph_options(credentials, None, record.started_at),
             )?),
             TargetPlace::Chroma { .. } => Box::new(ChromaTarget::reopen(
                 &target.place,
-                chroma_options(credentials),
+                chroma_options(credentials, record.started_at),
             )?),
         };
         targets.push(reopened);
@@ -334,20 +336,21 @@ fn models_options(args: &RestoreArgs) -> ModelsTargetOptions {
 fn graph_options(
     credentials: &CredentialArgs,
     application: Option<ConnectSpec>,
+    now: DateTime<Utc>,
 ) -> GraphTargetOptions {
     GraphTargetOptions {
         terminate_connections: credentials.terminate_connections,
         pg_path: credentials.pg_path.clone(),
-        now: chrono::Utc::now(),
+        now,
         application,
         lock_timeout: lock_timeout(credentials),
     }
 }
 
-fn chroma_options(credentials: &CredentialArgs) -> ChromaTargetOptions {
+fn chroma_options(credentials: &CredentialArgs, now: DateTime<Utc>) -> ChromaTargetOptions {
     ChromaTargetOptions {
         allow_busy: credentials.allow_busy_chroma,
-        now: chrono::Utc::now(),
+        now,
     }
 }
 

@@ -9,8 +9,8 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown};
 use std::path::Path;
 
 use arkstream_format::Member;
-use arkstream_pipeline::{BundleReader, Failure, FailureKind};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use arkstream_pipeline::{BundleReader, Failure, FailureKind, fault, whole_chunks};
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use sha1::{Digest as _, Sha1};
 
@@ -194,14 +194,15 @@ pub(super) fn create_folder(dir: &Path, owner: &Owner) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes a member to its place in the staging folder, checked against the SHA-1 in its name.
+/// Writes a member to its place in the staging folder, checked against the SHA-1 in its name. Chunks
+/// that an earlier process wrote are kept. Returns whether the whole file was there.
 pub(super) fn write(
     bundle: &dyn BundleReader,
     member: &Member,
     staging: &Path,
     name: &str,
     owner: &Owner,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let path = super::path(staging, name);
     let failed = |error| {
         Failure::io(
@@ -213,15 +214,9 @@ pub(super) fn write(
     if let Some(folder) = path.parent() {
         create_folder(folder, owner)?;
     }
-    remove(&path)?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o644 & member.mode)
-        .open(&path)
-        .map_err(failed)?;
     let mut hasher = Sha1::new();
-    for chunk in 0..member.chunks.len() {
+    let (mut file, kept) = open(&path, member, &mut hasher).map_err(failed)?;
+    for chunk in kept..member.chunks.len() {
         let raw = bundle.read_chunk(member, chunk).map_err(|finding| {
             Failure::new(
                 FailureKind::Damaged,
@@ -230,9 +225,13 @@ pub(super) fn write(
             )
         })?;
         hasher.update(&raw);
-        file.write_all(&raw).map_err(failed)?;
+        fault::point("file.write")
+            .and_then(|()| file.write_all(&raw))
+            .map_err(failed)?;
     }
-    file.sync_all().map_err(failed)?;
+    fault::point("file.sync")
+        .and_then(|()| file.sync_all())
+        .map_err(failed)?;
     owner.give(&path).map_err(failed)?;
     if hex(&hasher.finalize()) != digest_of(name) {
         return Err(Failure::new(
@@ -242,7 +241,30 @@ pub(super) fn write(
         )
         .help("leave the filestore out with --components, and restore the file by hand"));
     }
-    Ok(())
+    Ok(kept > 0 && kept == member.chunks.len())
+}
+
+/// Opens a staged file behind the chunks that it has already, hashes them, and says how many these are.
+fn open(path: &Path, member: &Member, hasher: &mut Sha1) -> io::Result<(File, usize)> {
+    let options = |create_new: bool| {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(create_new)
+            .mode(0o644 & member.mode)
+            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+            .open(path)
+    };
+    if fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
+        && let Ok(mut file) = options(false)
+    {
+        let kept = whole_chunks(&mut file, member, |bytes| hasher.update(bytes))?;
+        return Ok((file, kept));
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => Ok((options(true)?, 0)),
+    }
 }
 
 /// Writes the list of files that are about to be added, durably.
@@ -257,6 +279,7 @@ pub(super) fn write_list(list: &Path, names: &[&str]) -> Result<(), Failure> {
     if let Some(folder) = list.parent() {
         fs::create_dir_all(folder).map_err(failed)?;
     }
+    fault::point("file.list").map_err(failed)?;
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -278,6 +301,7 @@ pub(super) fn put(staging: &Path, dir: &Path, name: &str, owner: &Owner) -> Resu
     if let Some(folder) = to.parent() {
         create_folder(folder, owner)?;
     }
+    fault::check("file.named")?;
     let moved = match renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS) => {
             fs::hard_link(&from, &to).and_then(|()| fs::remove_file(&from))

@@ -37,7 +37,7 @@ mod views;
 
 use arkstream_format::{Component, TargetPlace};
 use arkstream_pipeline::{
-    Checked, Event, Failure, FailureKind, Proof, Restoring, Standing, Target, TargetPlan,
+    Checked, Event, Failure, FailureKind, Proof, Restoring, Standing, Target, TargetPlan, fault,
 };
 use arkstream_postgres::{
     ApplyOptions, ConnectSpec, Session, Staging, TableDiff, TableRef, cutover, failure_of,
@@ -216,6 +216,7 @@ impl ModelsTarget {
             .map(|table| table.live.table.clone())
             .collect();
         cutover::lock_tables(session, &tables, self.options.lock_timeout).await?;
+        fault::check("rows.locked")?;
         let forced = cutover::row_security::lift(client, &guarded(&loaded.tables)).await?;
         let Differences { diffs, mut plan } = self.differences(client, restoring, loaded).await?;
         let options = ApplyOptions {
@@ -226,6 +227,7 @@ impl ModelsTarget {
         let facts = self.facts()?;
         let applied = cutover::apply(client, &facts.catalog, &diffs, &options).await?;
         plan.reach = applied.reach;
+        fault::check("rows.applied")?;
         numbering::raise(
             client,
             &self.staging,
@@ -397,6 +399,7 @@ impl Target for ModelsTarget {
             .batch_execute("COMMIT")
             .await
             .map_err(|error| failure_of("commit the restored rows", &error))?;
+        fault::check("rows.committed")?;
         if let Err(failure) = numbering::signal(client).await {
             // The rows are live; what is missing is that running workers hear of it.
             restoring.tell(Event::Warning(format!(

@@ -81,10 +81,15 @@ pub(super) async fn create(
         Some(entry) => Some(staging.table(client, restoring, "sequences", entry).await?),
         None => None,
     };
-    Ok(Loaded {
+    let loaded = Loaded {
         tables: Tables::new(all),
         sequences,
-    })
+    };
+    if restoring.continues {
+        let staged: Vec<&Staged> = loaded.staged().collect();
+        staging.keep_only(client, &staged).await?;
+    }
+    Ok(loaded)
 }
 
 /// The table of each model, by the bundle and by the target.
