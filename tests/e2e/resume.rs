@@ -2,7 +2,9 @@
 
 mod asked;
 mod changes;
+mod faults;
 mod kills;
+mod network;
 mod retries;
 
 use std::path::Path;

@@ -135,9 +135,7 @@ impl Backup {
                 Err(failure) => failure,
             };
             self.release().await;
-            // What cannot be reached from the start is a wrong address rather than a lost connection.
-            let begins = generation > 1 || begun.is_some();
-            let again = match failure.may_pass() && begins && generation < GENERATIONS {
+            let again = match failure.may_pass() && generation < GENERATIONS {
                 true => self.wait_for(&run, failure, sink, plan).await,
                 false => Err(failure),
             };
@@ -180,7 +178,11 @@ impl Backup {
                 () = tokio::time::sleep(pause) => {}
                 () = run.cancel.raised() => return Err(Failure::interrupted()),
             }
-            match self.plan().await {
+            let planned = tokio::select! {
+                planned = self.plan() => planned,
+                () = run.cancel.raised() => return Err(Failure::interrupted()),
+            };
+            match planned {
                 Ok(now) if now.identity() == plan.identity() => return sink.set_aside().await,
                 Ok(_) => {
                     let why = format!("{}; what answers now is another stack", failure.why());

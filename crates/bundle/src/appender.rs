@@ -9,12 +9,13 @@
 //! member for the directory.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     io::{self, BufWriter, Write as _},
     time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
+use sha2::Sha256;
 use tokio::sync::{mpsc, oneshot};
 
 use arkstream_format::{
@@ -96,6 +97,8 @@ pub(crate) struct Appender {
     pub(crate) out: BufWriter<HashingFile>,
     pub(crate) offset: u64,
     pub(crate) members: Vec<Member>,
+    /// Their names.
+    pub(crate) names: HashSet<String>,
     pub(crate) dead: Vec<DeadRange>,
     /// Bytes that an interrupted run left.
     pub(crate) base: u64,
@@ -112,6 +115,8 @@ pub(crate) struct Appender {
 
 pub(crate) struct OpenMember {
     pub(crate) opening: Opening,
+    /// SHA-256 of the file before its header, for a member that streams.
+    pub(crate) before: Option<Sha256>,
     pub(crate) header_offset: u64,
     pub(crate) data_offset: u64,
     pub(crate) crc32: Crc32,
@@ -132,6 +137,7 @@ impl Appender {
             out: BufWriter::with_capacity(WRITE_BUFFER, file),
             offset,
             members: Vec::new(),
+            names: HashSet::new(),
             dead: Vec::new(),
             base: offset,
             earlier: BTreeMap::new(),
@@ -213,12 +219,29 @@ impl Appender {
         self.abandon("given up")?;
         self.close_torn()?;
         self.replace(&opening.name)?;
+        if self.names.contains(&opening.name) {
+            let attempted = format!("begin member {}", opening.name);
+            return Err(Failure::new(
+                FailureKind::Internal,
+                attempted,
+                "there is one of that name",
+            ));
+        }
+        // For a member that streams: it may be given up and taken up again.
+        let before = match opening.totals {
+            Some(_) => None,
+            None => {
+                self.out.flush().map_err(|error| self.failure(error))?;
+                Some(self.out.get_ref().sha256.clone())
+            }
+        };
         let header_offset = self.offset;
         let totals = opening.totals.unwrap_or(Totals::UNKNOWN);
         let header = opening.entry(header_offset, totals).local_header();
         self.write(&header)?;
         let open = OpenMember {
             opening,
+            before,
             header_offset,
             data_offset: self.offset,
             crc32: Crc32::default(),
@@ -325,13 +348,14 @@ impl Appender {
             end_offset: self.offset,
         })?;
         self.receipts.push((receipt, member.clone()));
+        self.names.insert(member.name.clone());
         self.members.push(member);
         self.sync_if_due()
     }
 
     /// Closes the open member as a valid entry, so that readers of a pipe can pass it, but leaves
     /// it out of the directory.
-    pub(crate) fn abandon(&mut self, reason: &str) -> Result<(), Failure> {
+    pub(crate) fn close_as_dead(&mut self, reason: &str) -> Result<(), Failure> {
         let start = match &self.open {
             Some(open) => open.header_offset,
             None => return Ok(()),
@@ -341,9 +365,12 @@ impl Appender {
     }
 
     fn retract(&mut self, name: &str, reason: &str) -> Result<(), Failure> {
-        let found = match self.members.iter().position(|m| m.name == name) {
-            Some(index) => Some(self.members.remove(index)),
-            None => self.earlier.remove(name),
+        let found = match self.names.remove(name) {
+            true => {
+                let found = self.members.iter().position(|m| m.name == name);
+                found.map(|index| self.members.remove(index))
+            }
+            false => self.earlier.remove(name),
         };
         let member = found.ok_or_else(|| {
             Failure::new(

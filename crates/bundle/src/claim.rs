@@ -7,15 +7,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use chrono::Utc;
-
 use arkstream_format::{FORMAT_VERSION, journal::Record, major_of};
 use arkstream_pipeline::{Failure, FailureKind, fault};
 
 use crate::{
     appender::Appender,
     durable,
-    hashing::HashingFile,
+    hashing::{HashingFile, sha256_state},
     journal::{Begin, JournalState, JournalWriter, read_journal},
     resume::{Recovered, recover},
     space::SpaceWait,
@@ -78,12 +76,19 @@ pub(crate) fn begun(
     beginning: &Beginning,
     leftover: Leftover,
 ) -> Result<Option<(Begin, JournalState, bool)>, Failure> {
-    let Leftover::Continue { recheck } = leftover else {
+    let Leftover::Continue { recheck, insist } = leftover else {
         return Ok(None);
     };
     // A journal beside an empty file is what a kill after publishing leaves.
     if file.metadata().map_err(refused(&paths.partial))?.len() == 0 {
-        return Ok(None);
+        return match insist {
+            false => Ok(None),
+            true => Err(refuse(
+                paths,
+                "no interrupted run left anything there that could be resumed",
+                "leave out --resume to begin, or name the bundle with --out",
+            )),
+        };
     }
     const START_OVER: &str = "use --fresh to discard it and start over, or choose another --out";
     let of = format!(
@@ -152,10 +157,13 @@ pub fn unfinished_beside(
 }
 
 fn is_unfinished(paths: &OutputPaths, plan: &BTreeMap<String, String>) -> io::Result<bool> {
-    let file = File::open(&paths.partial)?;
-    let free = file.metadata()?.len() > 0 && durable::try_lock(&file)?;
     let begin = read_journal(&paths.journal)?.begin;
-    Ok(free && begin.is_some_and(|begin| begin.plan == *plan))
+    if begin.is_none_or(|begin| begin.plan != *plan) {
+        return Ok(false);
+    }
+    // The lock is held for a moment only, or its owner would find it taken.
+    let file = File::open(&paths.partial)?;
+    Ok(file.metadata()?.len() > 0 && durable::try_lock(&file)?)
 }
 
 fn differences(begin: &Begin, now: &Beginning) -> Vec<String> {
@@ -184,7 +192,7 @@ pub(crate) fn start_journal(
             format_version: FORMAT_VERSION.to_owned(),
             run_id: beginning.run_id,
             plan: beginning.plan,
-            at: Utc::now(),
+            at: beginning.at,
         })
         .and_then(|()| file.set_len(0))
         .and_then(|()| file.sync_all())
@@ -213,6 +221,7 @@ pub(crate) fn resume(
         members,
         dead,
         buried,
+        missing,
         torn,
         len,
         sha256,
@@ -228,6 +237,10 @@ pub(crate) fn resume(
             let range = range.clone();
             journal.push(&Record::Dead { range })?;
         }
+        journal.push(&Record::Cut {
+            len,
+            sha256: sha256_state(&sha256),
+        })?;
         Ok(journal)
     })()
     .map_err(failed)?;
@@ -248,7 +261,11 @@ pub(crate) fn resume(
             let bytes = tail.torn.end() - tail.torn.data_offset;
             (tail.torn.opening.name.clone(), bytes)
         }),
-        damaged: buried.iter().map(|range| range.reason.clone()).collect(),
+        damaged: buried
+            .iter()
+            .map(|range| range.reason.clone())
+            .chain(missing)
+            .collect(),
     };
     let mut appender = Appender::new(paths, HashingFile { file, sha256, wait }, len, journal);
     appender.dead = dead;

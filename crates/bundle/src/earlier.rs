@@ -15,7 +15,7 @@ use arkstream_pipeline::{Failure, FailureKind, Kept};
 
 use crate::{
     appender::{Appender, OpenMember, Opening},
-    hashing,
+    hashing::{self, sha256_state},
     journal::Torn,
     resume::{end_of, read_stored},
 };
@@ -27,14 +27,17 @@ pub(crate) struct TornTail {
     pub(crate) before: Sha256,
     /// Whether it was closed as dead bytes, because something else was appended.
     closed: bool,
+    /// Why it is not finished.
+    reason: String,
 }
 
 impl TornTail {
-    pub(crate) fn new(torn: Torn, before: Sha256) -> Self {
+    pub(crate) fn new(torn: Torn, before: Sha256, reason: &str) -> Self {
         Self {
             torn,
             before,
             closed: false,
+            reason: reason.to_owned(),
         }
     }
 }
@@ -114,6 +117,7 @@ impl Appender {
                 member: Box::new(member.clone()),
             })?;
         }
+        self.names.insert(member.name.clone());
         self.members.push(member.clone());
         Ok(member)
     }
@@ -162,29 +166,31 @@ impl Appender {
         if cut {
             self.cut_off(&tail)?;
         }
-        self.open = Some(OpenMember::of_torn(tail.torn));
+        self.open = Some(OpenMember::of_torn(tail.torn, tail.before));
         Ok(())
     }
 
     fn cut_off(&mut self, tail: &TornTail) -> Result<(), Failure> {
-        // The journal must not speak of what is about to go.
-        let torn = &tail.torn;
-        self.note(&OpenMember::of_torn(torn.clone()).record())?;
-        for chunk in &torn.chunks {
-            let chunk = chunk.clone();
-            self.note(&Record::Chunk { chunk })?;
-        }
         self.sync()?;
-        let end = torn.end();
+        let end = tail.torn.end();
+        let start = (tail.torn.header_offset, tail.before.clone());
+        let sha256 = hashing::hash_up_to(&self.out.get_ref().file, start, end)
+            .map_err(|error| self.failure(error))?;
+        // The journal must not speak of what is about to go.
+        self.note(&Record::Cut {
+            len: end,
+            sha256: sha256_state(&sha256),
+        })?;
+        self.sync()?;
         let outcome = (|| {
             let out = self.out.get_mut();
-            let start = (torn.header_offset, tail.before.clone());
-            out.sha256 = hashing::hash_up_to(&out.file, start, end)?;
+            out.sha256 = sha256;
             out.file.set_len(end)?;
             out.file.seek(SeekFrom::Start(end))
         })();
         outcome.map_err(|error| self.failure(error))?;
         self.offset = end;
+        self.base = self.base.min(end);
         Ok(())
     }
 
@@ -195,8 +201,8 @@ impl Appender {
             return Ok(());
         };
         if !tail.closed {
-            self.open = Some(OpenMember::of_torn(tail.torn.clone()));
-            self.abandon("interrupted")?;
+            self.open = Some(OpenMember::of_torn(tail.torn.clone(), tail.before.clone()));
+            self.close_as_dead(&tail.reason)?;
             tail.closed = true;
         }
         self.torn = Some(tail);
@@ -213,9 +219,24 @@ impl Appender {
         })
     }
 
+    /// Gives the open member up. As long as nothing is appended behind it, it can be taken up again.
+    pub(crate) fn abandon(&mut self, reason: &str) -> Result<(), Failure> {
+        let Some(mut open) = self.open.take() else {
+            return Ok(());
+        };
+        let Some(before) = open.before.take() else {
+            // It is written whole, so nothing is won by keeping a part of it.
+            self.open = Some(open);
+            return self.close_as_dead(reason);
+        };
+        self.torn = Some(TornTail::new(open.into_torn(), before, reason));
+        Ok(())
+    }
+
     /// Everything of this generation has to be proven or streamed again.
     pub(crate) fn set_aside(&mut self) -> Result<(), Failure> {
         self.abandon("the generation was given up")?;
+        self.names.clear();
         let members = std::mem::take(&mut self.members);
         self.earlier.extend(
             members
@@ -237,9 +258,10 @@ impl Appender {
 }
 
 impl OpenMember {
-    fn of_torn(torn: Torn) -> Self {
+    fn of_torn(torn: Torn, before: Sha256) -> Self {
         let mut open = Self {
             opening: torn.opening,
+            before: Some(before),
             header_offset: torn.header_offset,
             data_offset: torn.data_offset,
             crc32: Default::default(),
@@ -250,6 +272,17 @@ impl OpenMember {
             open.take_chunk(chunk);
         }
         open
+    }
+}
+
+impl OpenMember {
+    fn into_torn(self) -> Torn {
+        Torn {
+            opening: self.opening,
+            header_offset: self.header_offset,
+            data_offset: self.data_offset,
+            chunks: self.chunks,
+        }
     }
 }
 

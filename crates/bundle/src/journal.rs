@@ -1,7 +1,7 @@
 //! The journal file: appended and synced behind the data, read to the first torn line.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs::File,
     io::{self, BufRead as _, BufReader, Write as _},
     path::Path,
@@ -16,7 +16,7 @@ use arkstream_format::{
 
 use arkstream_pipeline::fault;
 
-use crate::{appender::Opening, space::SpaceWait};
+use crate::{appender::Opening, resume::end_of, space::SpaceWait};
 
 /// Appends records. The caller syncs the data first.
 pub(crate) struct JournalWriter {
@@ -54,10 +54,8 @@ impl JournalWriter {
             })?;
             self.pending.drain(..written);
         }
-        self.wait.patiently(WHAT, || {
-            fault::point("journal.sync")?;
-            self.file.sync_data()
-        })
+        fault::point("journal.sync")?;
+        self.file.sync_data()
     }
 }
 
@@ -121,27 +119,43 @@ pub(crate) fn chunk_end(chunk: &Chunk) -> u64 {
 /// When the file cannot be read, or a whole record is of a version that is not known here.
 pub fn read_journal(path: &Path) -> io::Result<JournalState> {
     let mut reader = BufReader::new(File::open(path)?);
-    let mut state = JournalState::default();
+    let mut replay = Replay::default();
     let mut line = Vec::new();
     loop {
         line.clear();
         let len = reader.read_until(b'\n', &mut line)?;
         let Some(content) = line.strip_suffix(b"\n") else {
-            return Ok(state);
+            return Ok(replay.end());
         };
         match Record::from_line(content) {
-            Ok(record) => state.apply(record),
-            Err(RecordError::Torn | RecordError::Checksum { .. }) => return Ok(state),
+            Ok(record) => replay.apply(record),
+            Err(RecordError::Torn | RecordError::Checksum { .. }) => return Ok(replay.end()),
             Err(error @ RecordError::Unknown(_)) => {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
             }
         }
-        state.valid_len += len as u64;
+        replay.state.valid_len += len as u64;
     }
 }
 
-impl JournalState {
+/// A journal as far as it was read. Members are found by name and by place, for there may be many.
+#[derive(Default)]
+struct Replay {
+    state: JournalState,
+    members: BTreeMap<u64, Member>,
+    places: HashMap<String, u64>,
+}
+
+impl Replay {
+    fn end(self) -> JournalState {
+        JournalState {
+            members: self.members.into_values().collect(),
+            ..self.state
+        }
+    }
+
     fn apply(&mut self, record: Record) {
+        let state = &mut self.state;
         match record {
             Record::Begin {
                 format_version,
@@ -149,13 +163,13 @@ impl JournalState {
                 at,
                 ..
             } => {
-                self.begin = Some(Begin {
+                state.begin = Some(Begin {
                     format_version,
                     plan,
                     at,
                 });
             }
-            Record::Generation { generation } => self.generations.push(generation),
+            Record::Generation { generation } => state.generations.push(generation),
             Record::Open {
                 name,
                 component,
@@ -165,9 +179,9 @@ impl JournalState {
                 header_offset,
                 data_offset,
             } => {
-                self.reach(data_offset);
-                self.before_torn = self.synced.clone().filter(|(at, _)| *at <= header_offset);
-                self.torn = Some(Torn {
+                state.reach(data_offset);
+                state.before_torn = state.synced.clone().filter(|(at, _)| *at <= header_offset);
+                state.torn = Some(Torn {
                     opening: Opening {
                         name,
                         component,
@@ -182,30 +196,50 @@ impl JournalState {
                 });
             }
             Record::Chunk { chunk } => {
-                self.reach(chunk_end(&chunk));
-                if let Some(torn) = &mut self.torn {
+                state.reach(chunk_end(&chunk));
+                if let Some(torn) = &mut state.torn {
                     torn.chunks.push(chunk);
                 }
             }
             Record::Member { member, end_offset } => {
-                self.reach(end_offset);
-                self.ended(member.header_offset);
-                self.members.retain(|known| known.name != member.name);
-                self.members.push(*member);
+                state.reach(end_offset);
+                state.ended(member.header_offset);
+                if let Some(before) = self.places.get(&member.name) {
+                    self.members.remove(before);
+                }
+                self.places
+                    .insert(member.name.clone(), member.header_offset);
+                self.members.insert(member.header_offset, *member);
             }
             Record::Dead { range } => {
-                self.reach(range.offset + range.len);
-                self.ended(range.offset);
-                self.members.retain(|m| m.header_offset != range.offset);
-                self.dead.push(range);
+                state.reach(range.offset + range.len);
+                state.ended(range.offset);
+                if let Some(member) = self.members.remove(&range.offset) {
+                    self.places.remove(&member.name);
+                }
+                state.dead.push(range);
+            }
+            Record::Cut { len, sha256 } => {
+                state.cut(len);
+                let places = &mut self.places;
+                self.members.retain(|_, member| {
+                    let stays = end_of(member) <= len;
+                    if !stays {
+                        places.remove(&member.name);
+                    }
+                    stays
+                });
+                state.synced = Some((len, sha256));
             }
             Record::Synced { offset, sha256 } => {
-                self.reach(offset);
-                self.synced = Some((offset, sha256));
+                state.reach(offset);
+                state.synced = Some((offset, sha256));
             }
         }
     }
+}
 
+impl JournalState {
     fn reach(&mut self, offset: u64) {
         self.durable_len = self.durable_len.max(offset);
     }
@@ -215,5 +249,16 @@ impl JournalState {
         if self.torn.as_ref().map(|torn| torn.header_offset) == Some(header_offset) {
             self.torn = None;
         }
+    }
+
+    /// Nothing stands behind `len` any more.
+    fn cut(&mut self, len: u64) {
+        self.durable_len = self.durable_len.min(len);
+        self.dead.retain(|range| range.offset + range.len <= len);
+        self.torn = self.torn.take().filter(|torn| torn.data_offset <= len);
+        if let Some(torn) = &mut self.torn {
+            torn.chunks.retain(|chunk| chunk_end(chunk) <= len);
+        }
+        self.before_torn = self.before_torn.take().filter(|(at, _)| *at <= len);
     }
 }

@@ -51,10 +51,8 @@ pub(crate) fn publish(mut out: Appender, mut manifest: Manifest) -> Result<Publi
     );
     out.write(&end)?;
     out.out.flush().map_err(|error| out.failure(error))?;
-    out.out
-        .get_ref()
-        .file
-        .sync_all()
+    fault::point("bundle.final-sync")
+        .and_then(|()| out.out.get_ref().file.sync_all())
         .map_err(|error| out.failure(error))?;
 
     let sha256 = hex(&out.out.get_ref().sha256.clone().finalize());

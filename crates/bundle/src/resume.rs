@@ -35,6 +35,8 @@ pub(crate) struct Recovered {
     pub(crate) dead: Vec<DeadRange>,
     /// The dead bytes that the journal does not know.
     pub(crate) buried: Vec<DeadRange>,
+    /// What the journal speaks of and the file does not have, for people.
+    pub(crate) missing: Vec<String>,
     /// The member at the end of the file that is not finished.
     pub(crate) torn: Option<TornTail>,
     /// Length of what is sound; what follows is cut off.
@@ -56,7 +58,14 @@ pub(crate) fn recover(file: &File, state: JournalState, all: bool) -> io::Result
     } = state;
     let there = file.metadata()?.len().min(durable_len);
     members.sort_by_key(|member| member.header_offset);
-    members.retain(|member| end_of(member) <= there);
+    let mut missing = Vec::new();
+    members.retain(|member| {
+        let whole = end_of(member) <= there;
+        if !whole {
+            missing.push(format!("{}: the file ends before it does", member.name));
+        }
+        whole
+    });
     dead.retain(|range| range.offset + range.len <= there);
     if torn.as_ref().is_some_and(|torn| torn.data_offset > there) {
         torn = None;
@@ -113,7 +122,7 @@ pub(crate) fn recover(file: &File, state: JournalState, all: bool) -> io::Result
             let known = before_torn.filter(|known| trusted(known, torn.header_offset));
             let before =
                 hashing::hash_up_to(file, hashing::start(known.as_ref()), torn.header_offset)?;
-            Some(TornTail::new(torn, before))
+            Some(TornTail::new(torn, before, "interrupted"))
         }
     };
     let start = match (synced.filter(|known| trusted(known, len)), &torn) {
@@ -125,6 +134,7 @@ pub(crate) fn recover(file: &File, state: JournalState, all: bool) -> io::Result
         members,
         dead,
         buried,
+        missing,
         torn,
         len,
         sha256,

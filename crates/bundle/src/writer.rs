@@ -78,6 +78,8 @@ pub enum Leftover {
     Continue {
         /// Read all of it, not only what was written last.
         recheck: bool,
+        /// Refuse to begin where there is nothing to continue.
+        insist: bool,
     },
 }
 
@@ -88,6 +90,8 @@ pub struct Beginning {
     pub run_id: RunId,
     /// What is backed up and how, as far as it shapes the bundle.
     pub plan: BTreeMap<String, String>,
+    /// When, if it is begun and not continued.
+    pub at: DateTime<Utc>,
 }
 
 /// What an interrupted run left and this one continues.

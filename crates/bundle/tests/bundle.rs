@@ -401,7 +401,10 @@ async fn an_interrupted_run_leaves_a_journal_that_tells_the_truth() {
         let failure = BundleWriter::open(
             paths.clone(),
             beginning("another plan"),
-            Leftover::Continue { recheck: false },
+            Leftover::Continue {
+                recheck: false,
+                insist: false,
+            },
             no_wait(),
         )
         .map(drop)
@@ -505,7 +508,10 @@ async fn a_journal_left_behind_by_a_kill_after_publishing_is_no_leftover() {
     first.publish(manifest()).await.unwrap();
     fs::write(&paths.journal, journal).unwrap();
     fs::rename(&paths.bundle, folder.path().join("moved.zip")).unwrap();
-    let resume = Leftover::Continue { recheck: false };
+    let resume = Leftover::Continue {
+        recheck: false,
+        insist: false,
+    };
     let (_, resumed) = BundleWriter::open(paths, beginning("plan"), resume, no_wait()).unwrap();
     assert_eq!(resumed, None);
 }

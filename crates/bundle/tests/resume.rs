@@ -54,7 +54,10 @@ fn contents() -> Contents {
 
 async fn open(paths: &OutputPaths, recheck: bool) -> (Arc<BundleWriter>, Option<Resumed>) {
     loop {
-        let leftover = Leftover::Continue { recheck };
+        let leftover = Leftover::Continue {
+            recheck,
+            insist: false,
+        };
         match BundleWriter::open(paths.clone(), beginning("plan"), leftover, no_wait()) {
             Ok((writer, resumed)) => return (Arc::new(writer), resumed),
             // The lock goes with the thread of the writer before.
@@ -97,7 +100,7 @@ async fn write(writer: &BundleWriter, contents: &Contents, until: Option<(usize,
 }
 
 /// Ends a run as a kill does: the journal up to any byte, the file at least as long as it says, with
-/// whatever behind.
+/// whatever behind. Now and then the disk has lied, and the file is shorter.
 fn kill(paths: &OutputPaths, random: &mut Random) {
     let journal = fs::read(&paths.journal).unwrap();
     let begin = journal.iter().position(|byte| *byte == b'\n').unwrap() as u64 + 1;
@@ -105,6 +108,13 @@ fn kill(paths: &OutputPaths, random: &mut Random) {
     fs::write(&paths.journal, &journal[..keep as usize]).unwrap();
     let durable = read_journal(&paths.journal).unwrap().durable_len as usize;
     let mut file = fs::read(&paths.partial).unwrap();
+    // A journal without its last lines may also speak of what was cut off since.
+    if random.below(6) == 0 || durable > file.len() {
+        file.truncate(random.below(durable as u64 + 1) as usize);
+        fs::remove_file(&paths.partial).unwrap();
+        fs::write(&paths.partial, file).unwrap();
+        return;
+    }
     let len = durable + random.below((file.len() - durable) as u64 + 1) as usize;
     file.truncate(len);
     match random.below(3) {
@@ -296,4 +306,63 @@ async fn a_generation_within_a_run_starts_with_what_is_there() {
     let published = writer.publish(manifest()).await.unwrap();
     check(&published, &contents);
     assert_eq!(published.manifest.dead_ranges, Vec::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_was_given_up_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = paths_in(folder.path());
+    let mut contents = contents();
+    let (writer, _) = open(&paths, false).await;
+    write(&writer, &contents, None).await;
+    let large = noise(12, 40 << 20);
+    let begun = spec("z/large", Compression::Deflate);
+    let mut member = writer.begin(begun).await.unwrap();
+    member.write(large.slice(..36 << 20)).await.unwrap();
+    member.abandon("pg_dump died").await.unwrap();
+    writer.set_aside().await.unwrap();
+    let torn = read_journal(&paths.journal).unwrap().torn;
+    assert!(torn.is_some(), "chunks of the stream are in the file");
+    contents.insert("z/large".to_owned(), (large, true));
+    write(&writer, &contents, None).await;
+    let published = writer.publish(manifest()).await.unwrap();
+    check(&published, &contents);
+    assert_eq!(published.manifest.dead_ranges, Vec::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_file_lost_is_forgotten_by_the_journal_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = paths_in(folder.path());
+    let contents = contents();
+    let (writer, _) = open(&paths, false).await;
+    write(&writer, &contents, None).await;
+    drop(writer);
+    let state = read_journal(&paths.journal).unwrap();
+    let mut file = fs::read(&paths.partial).unwrap();
+    file.truncate(state.members[4].header_offset as usize + 100);
+    fs::remove_file(&paths.partial).unwrap();
+    fs::write(&paths.partial, file).unwrap();
+
+    let (writer, resumed) = open(&paths, false).await;
+    let damaged = resumed.unwrap().damaged;
+    assert_eq!(damaged.len(), state.members.len() - 4, "{damaged:?}");
+    // Something else takes the place; what stood there must not come back.
+    let facts = MemberFacts::default();
+    let other = spec("z/other", Compression::Deflate);
+    writer.put(other, noise(11, 5 << 20), facts).await.unwrap();
+    writer.sync().await.unwrap();
+    drop(writer);
+    let now = read_journal(&paths.journal).unwrap();
+    assert_eq!(now.members.len(), 5);
+    fs::write(
+        folder.path().join("copy"),
+        fs::read(&paths.partial).unwrap(),
+    )
+    .unwrap();
+    fs::rename(folder.path().join("copy"), &paths.partial).unwrap();
+    let (writer, resumed) = open(&paths, false).await;
+    assert_eq!(resumed.unwrap().damaged, Vec::<String>::new());
+    write(&writer, &contents, None).await;
+    check(&writer.publish(manifest()).await.unwrap(), &contents);
 }

@@ -111,7 +111,10 @@ impl Taken {
             let (Some(Proof::File(then)), Some(now)) = (&member.proof, entry.proof()) else {
                 continue;
             };
-            if then.holds_for(&now) {
+            if !then.holds_for(&now) {
+                let why = "the file changed, or had just changed when it was read";
+                run.redo(Component::Chroma, &member.name, why);
+            } else {
                 run.kept(&run.sink.keep(&member.name, None).await?);
                 let kept = TakenFile {
                     identity: entry.identity,

@@ -74,6 +74,14 @@ pub enum Record {
         /// Where.
         range: DeadRange,
     },
+    /// What stood behind `len` is about to be cut off: the records before this one speak of nothing
+    /// behind it any more.
+    Cut {
+        /// Length of the file.
+        len: u64,
+        /// The state of the SHA-256 of these bytes, hexadecimal.
+        sha256: String,
+    },
     /// All bytes before `offset` are durable, and their SHA-256 is this far.
     Synced {
         /// Length of the file.

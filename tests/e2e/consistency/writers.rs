@@ -1,112 +1,19 @@
 //! A bundle taken while ChromaDB is hammered and Odoo's rows change: it is one moment of both,
 //! and nobody who wrote had to notice.
 
-use std::{
-    io::{BufRead as _, BufReader, Read as _},
-    path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    thread::JoinHandle,
-};
+use std::path::{Path, PathBuf};
 
 use arkstream_sample::Traffic;
 use chrono::DateTime;
 use serde_json::{Value, json};
 
 use super::contents;
-use crate::support::{Stack, arkstream, python, run, runtime, scratch, soak, support_file};
+use crate::support::{ChromaWriter, Stack, arkstream, run, runtime, scratch, soak};
 
 /// Bundles that are looked at together.
 const GROUP: usize = 20;
 
 const MODELS: &str = "ai.conversation,ai.message,ai.knowledge.domain";
-
-/// `writer.py`, which several times a second makes ChromaDB rewrite its HNSW files.
-struct ChromaWriter {
-    child: Child,
-    stop: Option<ChildStdin>,
-    /// Open until the end: it says its last word there.
-    _stdout: BufReader<ChildStdout>,
-    stderr: Option<JoinHandle<String>>,
-    log: PathBuf,
-}
-
-impl ChromaWriter {
-    fn start(directory: &Path) -> Self {
-        let log = scratch("chroma-log").join("log.jsonl");
-        let mut command: Command = python();
-        command
-            .arg(support_file("chroma/writer.py"))
-            .arg(directory)
-            .arg("--log")
-            .arg(&log);
-        command.args([
-            "--stop-with-stdin",
-            "--sync-threshold",
-            "60",
-            "--max-records",
-            "500",
-        ]);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().expect("Python starts");
-        let mut stderr = child.stderr.take().expect("piped");
-        let stderr = std::thread::spawn(move || {
-            let mut text = String::new();
-            let _ = stderr.read_to_string(&mut text);
-            text
-        });
-        let mut ready = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
-        stdout.read_line(&mut ready).expect("a line");
-        assert_eq!(ready.trim(), r#"{"ready": true}"#);
-        let stop = child.stdin.take();
-        Self {
-            child,
-            stop,
-            _stdout: stdout,
-            stderr: Some(stderr),
-            log,
-        }
-    }
-
-    /// Operations that ChromaDB has acknowledged.
-    fn acknowledged(&self) -> usize {
-        let log = std::fs::read_to_string(&self.log).expect("the log");
-        log.lines()
-            .filter(|line| line.contains("\"kind\": \"ack\""))
-            .count()
-    }
-
-    /// Lets it end, and makes sure that no write failed.
-    fn finish(mut self) -> PathBuf {
-        drop(self.stop.take());
-        let status = self.child.wait().expect("our child");
-        let stderr = self.stderr.take().expect("once").join().expect("it reads");
-        assert!(status.success(), "the writer failed: {stderr}");
-        assert!(
-            !stderr.contains("Error"),
-            "the writer met an error: {stderr}"
-        );
-        let log = std::fs::read_to_string(&self.log).expect("the log");
-        let count = |kind: &str| log.lines().filter(|line| line.contains(kind)).count();
-        assert_eq!(
-            count("\"kind\": \"begin\""),
-            count("\"kind\": \"ack\""),
-            "writes that failed"
-        );
-        assert_eq!(count("\"kind\": \"close\""), 1);
-        self.log.clone()
-    }
-}
-
-impl Drop for ChromaWriter {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// One bundle of the moving stack, and what was known of the moment.
 struct Taken {
@@ -153,7 +60,7 @@ fn bundles_of_a_stack_under_load_are_one_moment_of_it() {
             .collect();
         done += group.len();
         rows_keep_the_rules(&group, &sum);
-        vectors_are_complete(&group, &writer.log);
+        vectors_are_complete(&group, writer.log());
         for taken in group {
             std::fs::remove_file(taken.bundle).expect("ours");
         }

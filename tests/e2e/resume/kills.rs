@@ -11,32 +11,9 @@ use arkstream_bundle::read_journal;
 use super::{resumed, verified};
 use crate::{
     failures::running::Running,
-    support::{Stack, run, scratch, soak},
+    support::{Random, Stack, run, scratch, seeds, soak},
     values::compare,
 };
-
-/// Seeds whose rounds are run; each prints its own, so that a failing one can be run alone by
-/// `ARKSTREAM_SEED`.
-fn seeds() -> Vec<u64> {
-    match std::env::var("ARKSTREAM_SEED") {
-        Ok(seed) => vec![seed.parse().expect("a number")],
-        Err(_) => (0..soak(4, 300)).collect(),
-    }
-}
-
-/// A number below `limit` that depends on the seed and on how often it was asked.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        // splitmix64
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
-    }
-}
 
 /// How long a backup of the shared stack takes on this machine, as measured once.
 fn usual_time() -> Duration {
@@ -76,7 +53,7 @@ fn killed_at_any_moment_and_again_the_bundle_is_whole() {
     let stack = Stack::shared();
     let usual = usual_time();
     let micros = u64::try_from(usual.as_micros()).expect("short");
-    for seed in seeds() {
+    for seed in seeds(soak(4, 300)) {
         let mut random = Random(seed);
         let database = stack.fresh_database();
         let out = scratch("killed").join("bundle.zip");

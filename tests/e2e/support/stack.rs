@@ -210,17 +210,22 @@ impl Stack {
 
     /// The same, of another copy of the Odoo database.
     pub(crate) fn backup_of(&self, database: &str, out: &Path) -> Command {
+        self.backup_from(&self.url(database), &self.chroma, out)
+    }
+
+    /// The same, with the Odoo database and the Chroma directory named.
+    pub(crate) fn backup_from(&self, odoo: &str, chroma: &Path, out: &Path) -> Command {
         let mut command = arkstream();
         // Not by the option, so that a test can give it.
         command.arg("backup").env("ARKSTREAM_PROGRESS", "none");
-        command.args(["--odoo-db", &self.url(database)]);
+        command.args(["--odoo-db", odoo]);
         command.arg("--filestore").arg(&self.filestore);
         match self.has_graph {
             true => command.args(["--graph-db", &self.url(&self.graph)]),
             false => command.arg("--no-graph"),
         };
         match self.has_chroma {
-            true => command.arg("--chroma").arg(&self.chroma),
+            true => command.arg("--chroma").arg(chroma),
             false => command.arg("--no-chroma"),
         };
         command.arg("--out").arg(out);

@@ -77,6 +77,7 @@ pub(crate) fn rows(rows: u64) -> MemberFacts {
 
 pub(crate) fn beginning(plan: &str) -> Beginning {
     Beginning {
+        at: Utc::now(),
         run_id: RunId("00".into()),
         plan: [("what".to_owned(), plan.to_owned())].into(),
     }
@@ -84,7 +85,10 @@ pub(crate) fn beginning(plan: &str) -> Beginning {
 
 pub(crate) fn writer(folder: &Path) -> (OutputPaths, Arc<BundleWriter>) {
     let paths = OutputPaths::new(&folder.join("bundle.zip"));
-    let leftover = Leftover::Continue { recheck: false };
+    let leftover = Leftover::Continue {
+        recheck: false,
+        insist: false,
+    };
     let (writer, resumed) =
         BundleWriter::open(paths.clone(), beginning("plan"), leftover, no_wait()).unwrap();
     assert_eq!(resumed, None);

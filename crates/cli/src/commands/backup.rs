@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use arkstream_archiver::{Backup, BackupPlan, Outcome};
@@ -77,9 +78,11 @@ pub(crate) async fn run_with(args: BackupArgs, log: LogBuffer) -> Result<Code, F
         cancel: cancel.clone(),
         observer: Arc::clone(&observer),
     };
-    let (writer, resumed) = open_bundle(&args, &plan, run_id, &path, wait)?;
+    let begun_at = Utc::now();
+    let (writer, resumed) = open_bundle(&args, &plan, run_id, &path, begun_at, wait)?;
     let writer = Arc::new(writer);
     let mut run = Run::new(writer.clone(), observer, cancel, Budget::new(budget), jobs);
+    run.begun_at = begun_at;
     if let Some(resumed) = &resumed {
         run.begun_at = resumed.begun_at;
         run.generations.clone_from(&resumed.generations);
@@ -116,6 +119,7 @@ fn open_bundle(
     plan: &BackupPlan,
     run_id: RunId,
     path: &Path,
+    begun_at: DateTime<Utc>,
     wait: SpaceWait,
 ) -> Result<(BundleWriter, Option<Resumed>), Failure> {
     let leftover = if args.fresh {
@@ -123,20 +127,14 @@ fn open_bundle(
     } else {
         Leftover::Continue {
             recheck: args.recheck,
+            insist: args.resume,
         }
     };
     let paths = OutputPaths::new(path);
-    if args.resume && !paths.partial.exists() {
-        return Err(Failure::new(
-            FailureKind::Refused,
-            format!("resume {}", path.display()),
-            "no interrupted run of this plan left anything there",
-        )
-        .help("leave out --resume to begin, or name the bundle with --out"));
-    }
     let beginning = Beginning {
         run_id,
         plan: plan.identity(),
+        at: begun_at,
     };
     BundleWriter::open(paths, beginning, leftover, wait)
 }

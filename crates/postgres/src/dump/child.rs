@@ -215,6 +215,9 @@ fn is_lost_connection(messages: &str) -> bool {
         "could not receive data from server",
         "no connection to the server",
         "the database system is",
+        // The session that exported the snapshot is gone.
+        "invalid snapshot identifier",
+        "snapshot \"",
     ]
     .iter()
     .any(|phrase| messages.contains(phrase))

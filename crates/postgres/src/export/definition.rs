@@ -1,6 +1,7 @@
 //! What decides the values of a row beside its bytes: the columns as the catalog has them.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use arkstream_pipeline::Failure;
 use tokio_postgres::Client;
@@ -14,7 +15,7 @@ pub(super) struct Definition {
     pub(super) columns: String,
     /// Whether an unchanged row version has unchanged values. Not so where the output of a type
     /// depends on a catalog: the labels of an enum, the attributes of a composite, the names behind
-    /// `regclass`, whatever the types of an extension do.
+    /// `regclass`, whatever the types of an extension do, and where a column is computed when it is read.
     pub(super) versioned: bool,
 }
 
@@ -40,12 +41,58 @@ const READ: &str = "\
           a.atttypmod, a.attcollation, a.attgenerated, \
           CASE WHEN a.attgenerated <> '' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END, \
           a.attmissingval::pg_catalog.text), E'\\n' ORDER BY a.attnum) AS text, \
-        pg_catalog.bool_and(NOT EXISTS (SELECT FROM unsafe u WHERE u.root = a.atttypid)) AS safe \
+        pg_catalog.bool_and(a.attgenerated <> 'v' \
+          AND NOT EXISTS (SELECT FROM unsafe u WHERE u.root = a.atttypid)) AS safe \
       FROM pg_catalog.pg_attribute a \
       LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
       WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped GROUP BY a.attrelid) \
     SELECT c.oid, pg_catalog.concat_ws(E'\\n', c.relkind, c.relam, k.text), COALESCE(k.safe, true) \
     FROM pg_catalog.pg_class c LEFT JOIN columns k ON k.attrelid = c.oid WHERE c.oid = ANY ($1)";
+
+/// How long a commit may take to reach the server's disk.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// Whether everything the snapshot sees is on the server's disk. With `synchronous_commit = off` a crash
+/// of a backend may take back commits that were seen and give their transaction ids to others, without
+/// a restart of the postmaster: row versions prove nothing then.
+///
+/// # Errors
+/// When the server does not answer.
+pub(super) async fn is_flushed(client: &Client) -> Result<bool, Failure> {
+    let fail = |error: tokio_postgres::Error| failure_of("ask how far the WAL is flushed", &error);
+    let recovering = client
+        .query_one("SELECT pg_catalog.pg_is_in_recovery()", &[])
+        .await
+        .map_err(fail)?;
+    if recovering.get(0) {
+        // What is replayed was flushed before.
+        return Ok(true);
+    }
+    let inserted: String = client
+        .query_one(
+            "SELECT pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text",
+            &[],
+        )
+        .await
+        .map_err(fail)?
+        .get(0);
+    // At the beginning of a page the position counts the page's header, of 24 or 40 bytes.
+    let query = "SELECT pg_catalog.pg_wal_lsn_diff(l.inserted, pg_catalog.pg_current_wal_flush_lsn()) <= \
+        CASE WHEN l.behind IN (24, 40) THEN l.behind ELSE 0 END \
+        FROM (SELECT i.inserted, pg_catalog.pg_wal_lsn_diff(i.inserted, '0/0') % 8192 AS behind \
+              FROM (SELECT $1::pg_catalog.text::pg_catalog.pg_lsn AS inserted) i) l";
+    let since = Instant::now();
+    loop {
+        let row = client.query_one(query, &[&inserted]).await.map_err(fail)?;
+        if row.get(0) {
+            return Ok(true);
+        }
+        if since.elapsed() >= FLUSH {
+            return Ok(false);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
 
 /// Reads the definitions of relations, by OID.
 pub(super) async fn read(

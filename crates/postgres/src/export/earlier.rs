@@ -8,10 +8,12 @@
 //!
 //! What no earlier part covers is exported: new blocks, ranges whose rows changed or moved.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use std::cmp::Reverse;
 
 use arkstream_format::{Component, KeptBy, Member, Proof, RowVersions, RowsProof, ServerInfo};
-use arkstream_pipeline::Failure;
+use arkstream_pipeline::{Event, Failure};
 use tokio_postgres::Client;
 
 use super::Setting;
@@ -47,10 +49,24 @@ impl Earlier {
             });
             (generation.number, broken)
         });
-        Ok(Self {
-            parts,
-            histories: histories.collect(),
-        })
+        let histories: BTreeMap<_, _> = histories.collect();
+        if !parts.is_empty() {
+            for (generation, broken) in &histories {
+                if let Some(why) = broken {
+                    setting.run.tell(Event::Note(format!(
+                        "rows of generation {generation} are read again and compared: {why}"
+                    )));
+                }
+            }
+        }
+        Ok(Self { parts, histories })
+    }
+
+    /// Names that members of a folder have: none of them is given to a new part, or a part that is kept
+    /// later would meet its own name.
+    pub(super) fn names(&self, member_dir: &str) -> BTreeSet<String> {
+        let members = self.parts.get(member_dir).into_iter().flatten();
+        members.map(|member| member.name.clone()).collect()
     }
 
     /// Takes over what is proven, and plans to compare what may be unchanged.
@@ -73,7 +89,8 @@ impl Earlier {
                 _ => None,
             })
             .collect();
-        candidates.sort_by_key(|(_, proof)| proof.first_block);
+        // Of two that begin alike, the newer one knows more of the table.
+        candidates.sort_by_key(|(_, proof)| (proof.first_block, Reverse(proof.generation)));
         let mut covered = Some(0);
         for (member, proof) in candidates {
             let outcome = match relation.whole.of_proof(proof) {
@@ -111,13 +128,19 @@ impl Earlier {
             rows: member.rows.unwrap_or_default(),
             generation: proof.generation,
         };
-        let unbroken = matches!(self.histories.get(&proof.generation), Some(None));
-        let Some(before) = proof.versions.as_ref().filter(|_| unbroken) else {
-            return Ok(Ok((range, Work::Compare(kept, proof.content))));
-        };
         // Of the last part, whose end is open, the blocks that came since may be all that is new.
         let closed = (range.end_block.is_none() && proof.heap_blocks > range.first_block)
             .then(|| range.between(range.first_block, Some(proof.heap_blocks)));
+        let unbroken = matches!(self.histories.get(&proof.generation), Some(None));
+        let Some(before) = proof.versions.as_ref().filter(|_| unbroken) else {
+            // All that has come since would be one part, however much it is.
+            let grown = range.end_block.is_none() && range.heap_blocks > proof.heap_blocks;
+            return Ok(match (grown, closed) {
+                (false, _) => Ok((range, Work::Compare(kept, proof.content))),
+                (true, Some(closed)) => Ok((closed, Work::Compare(kept, proof.content))),
+                (true, None) => Err("the table has grown"),
+            });
+        };
         for range in [Some(range), closed].into_iter().flatten() {
             if row_versions(setting.coordinator, task, &range).await? == *before {
                 let mut entry = range.entry(task, &member.name, kept);

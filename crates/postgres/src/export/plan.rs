@@ -57,7 +57,12 @@ pub(super) async fn plan(
         .flat_map(|task| task.table.leaves.iter().chain([&task.table.table]))
         .map(|table| table.oid)
         .collect();
-    let definitions = definition::read(client, &oids).await?;
+    let mut definitions = definition::read(client, &oids).await?;
+    if !definition::is_flushed(client).await? {
+        for definition in definitions.values_mut() {
+            definition.versioned = false;
+        }
+    }
     let stored = read_stored(client, oids).await?;
     let mut earlier = Earlier::of(setting).await?;
     let mut tables = Vec::with_capacity(tasks.len());
@@ -67,7 +72,7 @@ pub(super) async fn plan(
             leave_out_bare_rows(setting, &mut task).await?;
         }
         let layout = TableLayout::new(columns.clone());
-        let mut parts = Parts::new(&task.member_dir);
+        let mut parts = Parts::new(&task.member_dir, earlier.names(&task.member_dir));
         for relation in relations_of(&task) {
             let relation = match relation {
                 None => Relation::of_query(&task, &layout),

@@ -145,7 +145,9 @@ impl Relation {
 /// Everything that decides how a row becomes bytes in Parquet, and which rows there are.
 fn define(task: &TableTask, layout: &TableLayout, columns: &str) -> Digest {
     let text = format!(
-        "{}\n{:?}\n{:?}\n{:?}\n{columns}",
+        "{}\n{}\n{}\n{:?}\n{:?}\n{:?}\n{columns}",
+        task.member_dir,
+        task.table.table.qualified(),
         select(layout),
         task.filter,
         task.virtual_query,
@@ -225,19 +227,19 @@ pub(super) struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    pub(super) fn new(member_dir: &'a str) -> Self {
+    /// `names` are taken.
+    pub(super) fn new(member_dir: &'a str, names: BTreeSet<String>) -> Self {
         Self {
             member_dir,
             parts: Vec::new(),
             relation: 0,
-            names: BTreeSet::new(),
+            names,
             next: 0,
         }
     }
 
     /// Takes over a part of an earlier generation.
     pub(super) fn add(&mut self, member: &str, range: Range, work: Work) {
-        self.names.insert(member.to_owned());
         self.push(member.to_owned(), range, work);
     }
 

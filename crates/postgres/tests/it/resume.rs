@@ -32,6 +32,9 @@ struct World<'a> {
     spec: ConnectSpec,
     generations: Vec<Generation>,
     sink: Option<MemorySink>,
+    part_bytes: u64,
+    /// A copy of the data directory.
+    saved: Option<tempfile::TempDir>,
 }
 
 const TABLE: &str = "\
@@ -39,7 +42,13 @@ const TABLE: &str = "\
     CREATE TABLE t (id int PRIMARY KEY, v text, w varchar(40), m mood, r regclass) WITH (fillfactor = 80); \
     INSERT INTO t SELECT g, repeat(md5(g::text), 1 + g % 9), g::text, 'good', 'friend' FROM generate_series(1, 3000) g; \
     CREATE TABLE plain (id int PRIMARY KEY, v text) WITH (fillfactor = 80); \
-    INSERT INTO plain SELECT g, repeat(md5(g::text), 1 + g % 9) FROM generate_series(1, 3000) g";
+    INSERT INTO plain SELECT g, repeat(md5(g::text), 1 + g % 9) FROM generate_series(1, 3000) g; \
+    CREATE TABLE split (id int PRIMARY KEY, v text) PARTITION BY RANGE (id); \
+    CREATE TABLE split_a PARTITION OF split FOR VALUES FROM (MINVALUE) TO (1500) WITH (fillfactor = 80); \
+    CREATE TABLE split_b PARTITION OF split FOR VALUES FROM (1500) TO (MAXVALUE) WITH (fillfactor = 80); \
+    INSERT INTO split SELECT g, repeat(md5(g::text), 1 + g % 9) FROM generate_series(1, 3000) g";
+
+const TABLES: [&str; 3] = ["t", "plain", "split"];
 
 impl<'a> World<'a> {
     fn new(server: &'a Server, database: &str) -> Self {
@@ -51,6 +60,8 @@ impl<'a> World<'a> {
             spec: ConnectSpec::parse(&server.conninfo(database)).unwrap(),
             generations: Vec::new(),
             sink: None,
+            part_bytes: 40_000,
+            saved: None,
         }
     }
 
@@ -60,19 +71,19 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Exports both tables as the next generation, and compares every value with what psql says.
+    /// Exports all tables as the next generation, and compares every value with what psql says.
     async fn export(&mut self) -> Vec<TableEntry> {
         let sink = self.sink.take().unwrap_or_default();
         let mut setting = setting_of(sink, 2);
         setting.run.generations.clone_from(&self.generations);
         let all = catalog(&self.spec).await;
-        let tables = ["t", "plain"].map(|name| table(&all, name));
+        let tables = TABLES.map(|name| table(&all, name));
         let mut holder = SnapshotHolder::connect(&self.spec, 2).await.unwrap();
         let locks: Vec<_> = tables.iter().map(|table| table.table.clone()).collect();
         holder.lock(&locks, LIMIT).await.unwrap();
         let (snapshot, server, _) = holder.take().await.unwrap();
         let options = ExportOptions {
-            part_bytes: Some(40_000),
+            part_bytes: Some(self.part_bytes),
             ..ExportOptions::default()
         };
         let tasks = tables.into_iter().map(task).collect();
@@ -95,8 +106,48 @@ impl<'a> World<'a> {
         entries
     }
 
+    /// What happens to a server now and then, the numbers being without meaning.
+    fn server_event(&mut self, number: u64) {
+        match number {
+            0 => {
+                println!("  restart");
+                self.server.restart(StopMode::Fast).unwrap();
+            }
+            1 => {
+                println!("  copy of the data directory");
+                self.save();
+            }
+            2 if self.saved.is_some() => {
+                println!("  data directory reverted");
+                self.revert();
+            }
+            _ => {}
+        }
+    }
+
+    fn save(&mut self) {
+        let copy = tempfile::tempdir().unwrap();
+        let data = self.server.data_dir().display().to_string();
+        self.server.stop(StopMode::Fast).unwrap();
+        shell(&format!("cp -a '{data}' '{}/data'", copy.path().display()));
+        self.server.start_again().unwrap();
+        self.saved = Some(copy);
+    }
+
+    fn revert(&self) {
+        let copy = self.saved.as_ref().unwrap().path().display();
+        let data = self.server.data_dir().display().to_string();
+        self.server.stop(StopMode::Fast).unwrap();
+        shell(&format!("rm -r '{data}' && cp -a '{copy}/data' '{data}'"));
+        self.server.start_again().unwrap();
+    }
+
     fn compare(&self, setting: &Setting, entries: &[TableEntry]) {
-        for (name, columns) in [("t", &["v", "w", "m", "r"][..]), ("plain", &["v"])] {
+        for (name, columns) in [
+            ("t", &["v", "w", "m", "r"][..]),
+            ("plain", &["v"]),
+            ("split", &["v"]),
+        ] {
             let folder = format!("odoo_data/models/{name}/");
             let entry = entries.iter().find(|e| e.table == format!("public.{name}"));
             let mut named: Vec<String> = entry
@@ -138,6 +189,11 @@ impl<'a> World<'a> {
     }
 }
 
+fn shell(line: &str) {
+    let status = std::process::Command::new("sh").args(["-c", line]).status();
+    assert!(status.unwrap().success(), "{line}");
+}
+
 fn kept(entries: &[TableEntry], table: &str, by: KeptBy) -> (usize, usize) {
     let entry = entries
         .iter()
@@ -150,7 +206,7 @@ fn kept(entries: &[TableEntry], table: &str, by: KeptBy) -> (usize, usize) {
 /// One change, of whatever kind.
 fn edit(random: &mut Random) -> String {
     let id = 1 + random.below(3000);
-    let name = ["t", "plain"][random.below(2) as usize];
+    let name = TABLES[random.below(3) as usize];
     match random.below(22) {
         0..=4 => format!("UPDATE {name} SET v = v || 'x' WHERE id = {id}"),
         5 => format!("UPDATE {name} SET v = NULL WHERE id BETWEEN {id} AND {id} + 3"),
@@ -187,20 +243,27 @@ fn edit(random: &mut Random) -> String {
 fn seeds() -> Vec<u64> {
     match std::env::var("ARKSTREAM_SEED") {
         Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) if std::env::var_os("ARKSTREAM_SOAK").is_some() => (0..150).collect(),
+        Err(_) if soak() => (0..200).collect(),
         Err(_) => (0..3).collect(),
     }
+}
+
+fn soak() -> bool {
+    std::env::var_os("ARKSTREAM_SOAK").is_some()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_random_changes_no_part_is_kept_that_differs() {
     let (mut kept_parts, mut edits) = (0, 0);
+    let server = Server::start(ServerOptions::default()).unwrap();
     for seed in seeds() {
         println!("seed {seed}");
         let mut random = Random(seed);
-        let mut world = World::new(server(), &format!("random_{seed}"));
+        let mut world = World::new(&server, &format!("random_{seed}"));
         world.export().await;
         for _ in 0..3 {
+            world.part_bytes = [20_000, 40_000, 40_000, 1 << 20][random.below(4) as usize];
+            world.server_event(random.below(if soak() { 12 } else { 30 }));
             for _ in 0..1 + random.below(4) {
                 let sql = edit(&mut random);
                 println!("  {sql}");
@@ -208,7 +271,7 @@ async fn after_random_changes_no_part_is_kept_that_differs() {
                 edits += 1;
             }
             let entries = world.export().await;
-            kept_parts += ["t", "plain"]
+            kept_parts += TABLES
                 .map(|table| kept(&entries, table, KeptBy::RowVersions).0)
                 .iter()
                 .sum::<usize>();
@@ -266,31 +329,47 @@ async fn new_blocks_become_new_parts_and_the_last_one_is_kept() {
     assert_eq!(ends.last(), Some(&None), "the last one is open");
 }
 
+/// A part of one leaf never gets the name of a part that another leaf keeps.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leaf_that_grew_leaves_the_others_their_members() {
+    let mut world = World::new(server(), "leaves");
+    world.part_bytes = 100 << 20;
+    let entries = world.export().await;
+    assert_eq!(kept(&entries, "split", KeptBy::RowVersions), (0, 2));
+    world.sql(
+        "INSERT INTO split SELECT -g, repeat(md5(g::text), 9) FROM generate_series(1, 3000) g",
+    );
+    world.part_bytes = 40_000;
+    let entries = world.export().await;
+    let (by_versions, parts) = kept(&entries, "split", KeptBy::RowVersions);
+    assert!(by_versions >= 1 && parts > 5, "{by_versions} of {parts}");
+}
+
+/// What is compared and not trusted grows as well: what came is not one part, whatever its size.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compared_part_ends_where_the_table_ended() {
+    let mut world = World::new(server(), "compared");
+    let before = world.export().await;
+    let (_, parts) = kept(&before, "t", KeptBy::Content);
+    world.sql(
+        "INSERT INTO t SELECT 10000 + g, repeat(md5(g::text), 40) FROM generate_series(1, 2000) g",
+    );
+    let after = world.export().await;
+    let (by_content, now) = kept(&after, "t", KeptBy::Content);
+    assert!(by_content + 2 >= parts, "{by_content} of {parts}");
+    assert!(now > parts + 5, "{now} parts");
+}
+
 /// Two histories of one directory: equal count, hash, relfilenode, system identifier, timeline and
 /// transaction ids, and other rows.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_data_directory_that_was_reverted_and_written_again_proves_nothing() {
     let server = Server::start(ServerOptions::default()).unwrap();
     let mut world = World::new(&server, "reverted");
-    let copy = tempfile::tempdir().unwrap();
-    let shell = |line: String| {
-        let status = std::process::Command::new("sh")
-            .args(["-c", &line])
-            .status();
-        assert!(status.unwrap().success(), "{line}");
-    };
-    let data = server.data_dir().display().to_string();
-    server.stop(StopMode::Fast).unwrap();
-    shell(format!("cp -a '{data}' '{}/data'", copy.path().display()));
-    server.start_again().unwrap();
+    world.save();
     world.sql("UPDATE plain SET v = 'first history' WHERE id % 10 = 3");
     world.export().await;
-    server.stop(StopMode::Fast).unwrap();
-    shell(format!(
-        "rm -r '{data}' && cp -a '{}/data' '{data}'",
-        copy.path().display()
-    ));
-    server.start_again().unwrap();
+    world.revert();
     world.sql("UPDATE plain SET v = 'second histor' WHERE id % 10 = 3");
     let entries = world.export().await;
     assert_eq!(kept(&entries, "plain", KeptBy::RowVersions).0, 0);

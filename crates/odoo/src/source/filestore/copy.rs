@@ -111,13 +111,15 @@ impl Copier {
             Err(error) => return self.judge(name, &path, error),
         };
         let spec = self.member(name, &open);
-        if let (Some(then), Some(now)) = (self.earlier.get(&spec.name), &open.proof)
-            && then.holds_for(now)
-        {
-            let member = self.run.sink.keep(&spec.name, None).await?;
-            self.run.kept(&member);
-            self.taken += 1;
-            return Ok(());
+        if let Some(then) = self.earlier.get(&spec.name) {
+            if open.proof.as_ref().is_some_and(|now| then.holds_for(now)) {
+                let member = self.run.sink.keep(&spec.name, None).await?;
+                self.run.kept(&member);
+                self.taken += 1;
+                return Ok(());
+            }
+            let why = "the file changed, or had just changed when it was read";
+            self.run.redo(Component::Filestore, &spec.name, why);
         }
         let first;
         (open, first) = self.piece(open, &path).await?;
