@@ -53,15 +53,15 @@ fn databases() -> String {
 
 /// Everything that a restore can touch.
 #[derive(PartialEq)]
-struct State {
+pub(super) struct State {
     rows: String,
     graph: Option<String>,
-    files: BTreeMap<String, Vec<u8>>,
+    pub(super) files: BTreeMap<String, Vec<u8>>,
     chroma: BTreeMap<String, Vec<u8>>,
 }
 
 impl State {
-    fn of(place: &Place) -> Self {
+    pub(super) fn of(place: &Place) -> Self {
         let has_graph = databases().lines().any(|name| name == place.graph);
         Self {
             rows: place.every_row(),
@@ -72,7 +72,7 @@ impl State {
     }
 
     /// Which stores are equal.
-    fn same(&self, other: &Self) -> [bool; 4] {
+    pub(super) fn same(&self, other: &Self) -> [bool; 4] {
         [
             self.rows == other.rows,
             self.graph == other.graph,
@@ -83,7 +83,7 @@ impl State {
 }
 
 /// Nothing of ours lies about but what an undo needs.
-fn assert_tidy(place: &Place) {
+pub(super) fn assert_tidy(place: &Place) {
     let beside = files_below(&place.dir);
     let left: Vec<&String> = beside
         .iter()
@@ -100,7 +100,7 @@ fn assert_tidy(place: &Place) {
 }
 
 /// A former state of graph and Chroma, different from the bundle's.
-fn with_former_stores(place: &Place) {
+pub(super) fn with_former_stores(place: &Place) {
     let server = &source().server;
     let copy = format!(
         "CREATE DATABASE {} TEMPLATE {}",

@@ -60,7 +60,7 @@ fn a_connection_that_is_cut_anywhere_costs_a_retry_or_a_run() {
         match ended.code {
             Some(0) => {}
             // What was not reached from the start is not retried.
-            Some(7) => assert!(ended.stderr.contains("arkstream:"), "{what}: {ended:?}"),
+            Some(7) => assert!(ended.stderr.contains("help: "), "{what}: {ended:?}"),
             _ => panic!("{what}: {ended:?}"),
         }
         if !out.exists() {
