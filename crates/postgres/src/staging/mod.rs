@@ -84,15 +84,15 @@ impl Staging {
         let mut kept: Vec<String> = staged.iter().map(|s| quote_literal(&s.sql)).collect();
         kept.push(quote_literal(&self.name("parts")));
         let sql = format!(
-            "DO $ark$ DECLARE o record; BEGIN \
-               FOR o IN SELECT CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind, c.oid::pg_catalog.regclass AS name \
+            "DO $ark$ DECLARE statement text; BEGIN \
+               FOREACH statement IN ARRAY ARRAY( \
+                 SELECT pg_catalog.format('DROP %s IF EXISTS %s CASCADE', \
+                   CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, c.oid::pg_catalog.regclass) \
                  FROM pg_catalog.pg_class c WHERE c.relnamespace = {schema}::pg_catalog.regnamespace AND c.relkind IN ('r', 'v') \
-                 AND c.oid <> ALL (ARRAY[{kept}]::pg_catalog.regclass[]::pg_catalog.oid[]) ORDER BY c.relkind DESC LOOP \
-                 EXECUTE pg_catalog.format('DROP %s IF EXISTS %s CASCADE', o.kind, o.name); END LOOP; \
-               FOR o IN SELECT p.oid::pg_catalog.regprocedure AS name FROM pg_catalog.pg_proc p \
-                 WHERE p.pronamespace = {schema}::pg_catalog.regnamespace LOOP \
-                 EXECUTE pg_catalog.format('DROP ROUTINE IF EXISTS %s CASCADE', o.name); END LOOP; \
-             END $ark$",
+                 AND c.oid <> ALL (ARRAY[{kept}]::pg_catalog.regclass[]::pg_catalog.oid[]) \
+                 UNION ALL SELECT pg_catalog.format('DROP ROUTINE IF EXISTS %s CASCADE', p.oid::pg_catalog.regprocedure) \
+                 FROM pg_catalog.pg_proc p WHERE p.pronamespace = {schema}::pg_catalog.regnamespace) LOOP \
+                 EXECUTE statement; END LOOP; END $ark$",
             schema = quote_literal(&quote_ident(&self.schema)),
             kept = kept.join(", "),
         );
