@@ -6,4 +6,5 @@ mod modes;
 mod refusals;
 mod round_trip;
 mod stage;
+mod troubles;
 mod whole;

@@ -107,7 +107,11 @@ fn classify(error: &DbError) -> (FailureKind, Option<String>) {
         _ if is_row_security(message) => ROW_SECURITY_HELP,
         _ => return (FailureKind::Source, None),
     };
-    (FailureKind::Source, Some(help.to_owned()))
+    let kind = match code {
+        "53100" => FailureKind::NoSpace,
+        _ => FailureKind::Source,
+    };
+    (kind, Some(help.to_owned()))
 }
 
 fn is_row_security(message: &str) -> bool {

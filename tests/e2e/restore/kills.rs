@@ -100,13 +100,17 @@ fn killed_at_every_point_a_restore_goes_on_with_what_it_had_loaded() {
     let trace = faults::traced(&mut command);
     run(&mut command);
     let usual = faults::reached(&trace);
-    let mut random = Random(20_261_128);
+    let seed = std::env::var("ARKSTREAM_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let mut random = Random(seed.unwrap_or(20_261_128));
     for point in faults::points("restore") {
         let Some(times) = usual.get(&point) else {
             // A point of an undo.
             continue;
         };
-        if soak(random.below(4) != 0, false) {
+        let alone = std::env::var("ARKSTREAM_POINT").ok();
+        if soak(random.below(4) != 0, false) || alone.is_some_and(|alone| alone != point) {
             continue;
         }
         let mut hits = vec![1, times.div_ceil(2), *times];
@@ -118,7 +122,9 @@ fn killed_at_every_point_a_restore_goes_on_with_what_it_had_loaded() {
             let killed = interrupted(&place, &point, hit);
             assert!(killed || hit > 1, "{what} was not reached");
             for _ in 0..random.below(soak(2, 5)) {
-                interrupted(&place, "*", 1 + random.below(60));
+                let again = 1 + random.below(60);
+                println!("{what}, and again at *:{again}");
+                interrupted(&place, "*", again);
             }
             finish(&place, &what);
             assert_same(&place, &expected, &what);

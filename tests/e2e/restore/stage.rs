@@ -90,7 +90,12 @@ impl Place {
         command
     }
 
-    fn command(&self, bundle: &Path) -> Command {
+    /// Forgets the only restore that is kept.
+    pub(crate) fn forget(&self) {
+        run(&mut self.after("forget")).ok();
+    }
+
+    pub(crate) fn command(&self, bundle: &Path) -> Command {
         let mut command = arkstream();
         command
             .arg("restore")
