@@ -52,7 +52,7 @@ const READ: &str = "\
 /// How long the server's disk may take.
 const FLUSH: Duration = Duration::from_secs(5);
 
-/// Whether every commit that the snapshot sees is on the server's disk. With `synchronous_commit = off`
+/// Whether every commit that the snapshot, taken at `taken_at`, sees is on the server's disk. With `synchronous_commit = off`
 /// a crash of a backend may take back commits that were seen and give their transaction ids to others,
 /// without a restart of the postmaster: row versions prove nothing then.
 ///
@@ -61,7 +61,7 @@ const FLUSH: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When the server does not answer.
-pub(super) async fn is_flushed(client: &Client) -> Result<bool, Failure> {
+pub(super) async fn is_flushed(client: &Client, taken_at: Instant) -> Result<bool, Failure> {
     let fail = |error: tokio_postgres::Error| failure_of("ask how far the WAL is flushed", &error);
     let row = client
         .query_one(
@@ -91,7 +91,7 @@ pub(super) async fn is_flushed(client: &Client) -> Result<bool, Failure> {
     loop {
         let row = client.query_one(query, &[&inserted]).await.map_err(fail)?;
         let behind: i64 = row.get(0);
-        if behind <= 0 || (behind < PAGE && since.elapsed() >= delays) {
+        if behind <= 0 || (behind < PAGE && taken_at.elapsed() >= delays) {
             return Ok(true);
         }
         if since.elapsed() >= FLUSH.max(2 * delays) {

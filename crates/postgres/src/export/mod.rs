@@ -33,6 +33,7 @@ mod worker;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arkstream_format::{Component, PartEntry, ServerInfo, TableEntry};
 use arkstream_pipeline::{Cancel, Event, Failure, FailureKind, PendingReceipt, Receipt, Run};
@@ -55,6 +56,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) snapshot: &'a str,
     /// The server under the snapshot.
     pub(crate) server: &'a ServerInfo,
+    /// When the snapshot was taken.
+    pub(crate) taken_at: Instant,
     pub(crate) options: &'a ExportOptions,
 }
 

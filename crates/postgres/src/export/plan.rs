@@ -58,7 +58,7 @@ pub(super) async fn plan(
         .map(|table| table.oid)
         .collect();
     let mut definitions = definition::read(client, &oids).await?;
-    if !definition::is_flushed(client).await? {
+    if !definition::is_flushed(client, setting.taken_at).await? {
         for definition in definitions.values_mut() {
             definition.versioned = false;
         }

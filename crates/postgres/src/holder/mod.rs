@@ -43,7 +43,7 @@ pub struct SnapshotHolder {
     workers: Vec<Session>,
     jobs: usize,
     locks: LockList,
-    snapshot: Option<(String, ServerInfo)>,
+    snapshot: Option<(String, ServerInfo, Instant)>,
 }
 
 impl SnapshotHolder {
@@ -139,7 +139,7 @@ impl SnapshotHolder {
             outcome?;
         }
         let info = server_info(self.coordinator.client()).await?;
-        self.snapshot = Some((snapshot.clone(), info.clone()));
+        self.snapshot = Some((snapshot.clone(), info.clone(), taken_at));
         Ok((snapshot, info, taken_at))
     }
 
@@ -177,7 +177,7 @@ impl SnapshotHolder {
         tasks: Vec<TableTask>,
         options: &ExportOptions,
     ) -> Result<Vec<TableEntry>, Failure> {
-        let Some((snapshot, server)) = self.snapshot.clone() else {
+        let Some((snapshot, server, taken_at)) = self.snapshot.clone() else {
             return Err(internal("export tables", "no snapshot has been taken"));
         };
         let workers = std::mem::take(&mut self.workers);
@@ -186,6 +186,7 @@ impl SnapshotHolder {
             coordinator: self.coordinator.client(),
             snapshot: &snapshot,
             server: &server,
+            taken_at,
             options,
         };
         // Sessions that were cut off come back closed and are replaced by the next `lock`.
