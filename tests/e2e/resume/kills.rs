@@ -112,6 +112,17 @@ fn without_changes_what_was_finished_is_kept() {
         "{kept} of {finished} bytes are kept: {:#}",
         bundle.report["resumed"]
     );
+    // What is written by the second run is what an undisturbed one would have had left.
+    let undisturbed = scratch("unchanged").join("bundle.zip");
+    run(stack.backup_of(&database, &undisturbed).arg("--odoo-dump")).ok();
+    let len = |path: &Path| std::fs::metadata(path).expect("a file").len();
+    let written = len(&out) - resumed(&bundle.report, "found_bytes");
+    let left = len(&undisturbed).saturating_sub(kept);
+    assert!(
+        written <= left + left / 20 + (1 << 20),
+        "{written} bytes were written, {left} were left: {:#}",
+        bundle.report["resumed"]
+    );
     assert_eq!(resumed(&bundle.report, "generation"), 2);
     let manifest = bundle.json("manifest.json");
     assert_eq!(manifest["generations"].as_array().map(Vec::len), Some(2));
