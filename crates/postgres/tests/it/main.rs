@@ -6,6 +6,7 @@ mod connect;
 mod cutover;
 mod dump;
 mod export;
+mod graph;
 mod resume;
 mod snapshot;
 mod support;
