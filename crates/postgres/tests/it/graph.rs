@@ -1,104 +1,19 @@
 //! The graph's database: switched and brought back as a whole, whoever was killed in between.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use arkstream_format::{
-    Chunk, Component, Compression, Crc32, Digest, FORMAT_VERSION, Generator, Manifest, Member,
-    RunId, member_names,
-};
-use arkstream_pipeline::{
-    Budget, BundleReader, Cancel, FailureKind, Finding, Place, Restoring, Silent, Standing, Target,
-};
+use arkstream_format::{Component, member_names};
+use arkstream_pipeline::{FailureKind, Restoring, Standing, Target};
 use arkstream_postgres::{ConnectSpec, GraphTarget, GraphTargetOptions};
 use bytes::Bytes;
 
+use super::bundle::{Pieces, restoring};
 use super::support::server;
 
 const DUMP: &str = "SET statement_timeout = 0;\nCREATE TABLE public.node (id integer, name text);\n\
     COPY public.node (id, name) FROM stdin;\n1\tnew\n2\tnew\n\\.\n";
-
-/// A bundle with nothing but a dump, a chunk a piece. Pieces that are missing cannot be read.
-struct Dump {
-    manifest: Manifest,
-    pieces: Vec<Option<Bytes>>,
-}
-
-impl Dump {
-    fn of(pieces: Vec<Option<Bytes>>) -> Self {
-        let whole: Vec<u8> = pieces.iter().flatten().flatten().copied().collect();
-        let chunk = |bytes: &[u8]| Chunk {
-            offset: 0,
-            raw_len: u32::try_from(bytes.len()).unwrap(),
-            stored_len: u32::try_from(bytes.len()).unwrap(),
-            crc32: Crc32::of(bytes),
-            blake3: Digest::of(bytes),
-            stored_blake3: None,
-        };
-        let member = Member {
-            name: member_names::GRAPH_DUMP.to_owned(),
-            component: Component::Graph,
-            compression: Compression::Stored,
-            header_offset: 0,
-            data_offset: 0,
-            raw_len: whole.len() as u64,
-            stored_len: whole.len() as u64,
-            crc32: Crc32::of(&whole),
-            digest: Digest::of(&whole),
-            descriptor: false,
-            modified_at: chrono::Utc::now(),
-            mode: 0o644,
-            rows: None,
-            proof: None,
-            chunks: pieces
-                .iter()
-                .map(|piece| chunk(piece.as_deref().unwrap_or_default()))
-                .collect(),
-        };
-        let manifest = Manifest {
-            format_version: FORMAT_VERSION.to_owned(),
-            run_id: RunId("0".repeat(32)),
-            generator: Generator {
-                name: "arkstream".to_owned(),
-                version: "0".to_owned(),
-            },
-            started_at: chrono::Utc::now(),
-            generations: Vec::new(),
-            components: Default::default(),
-            members: vec![member],
-            dead_ranges: Vec::new(),
-            tables: Vec::new(),
-            omissions: Vec::new(),
-            references: Vec::new(),
-            chroma: None,
-            graph: None,
-            sealing: None,
-        };
-        Self { manifest, pieces }
-    }
-}
-
-impl BundleReader for Dump {
-    fn manifest(&self) -> &Manifest {
-        &self.manifest
-    }
-    fn manifest_digest(&self) -> Digest {
-        Digest::of(&[])
-    }
-    fn file_len(&self) -> u64 {
-        0
-    }
-    fn check_framing(&self) -> Vec<Finding> {
-        Vec::new()
-    }
-    fn read_chunk(&self, _: &Member, chunk: usize) -> Result<Bytes, Finding> {
-        self.pieces[chunk]
-            .clone()
-            .ok_or_else(|| Finding::damage(Place::default(), "it was told to fail"))
-    }
-}
 
 /// A graph database of one's own, and a restore into it.
 struct Graph {
@@ -112,17 +27,8 @@ impl Graph {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let id = format!("{number:016}");
-        let restoring = Restoring {
-            bundle: Arc::new(Dump::of(pieces)),
-            id: id.clone(),
-            began_at: chrono::Utc::now(),
-            continues: false,
-            kept: Default::default(),
-            observer: Arc::new(Silent),
-            cancel: Cancel::default(),
-            budget: Budget::new(64 << 20),
-            jobs: 1,
-        };
+        let dump = (member_names::GRAPH_DUMP, Component::Graph, pieces);
+        let restoring = restoring(&id, Pieces::of(vec![dump]));
         Self {
             name: format!("graph \"{number}\""),
             id,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod age;
+mod bundle;
 mod connect;
 mod cutover;
 mod dump;
@@ -9,4 +10,5 @@ mod export;
 mod graph;
 mod resume;
 mod snapshot;
+mod staging;
 mod support;
