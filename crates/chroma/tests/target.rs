@@ -213,6 +213,38 @@ async fn an_empty_directory_is_as_good_as_any() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_put_in_its_place_or_took_away_stops_an_undo_before_it_begins() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join("chroma");
+    live_directory(&directory);
+    let restoring = bundle();
+    let mut target = target(&directory);
+    restore(&mut target, &restoring).await;
+    assert!(target.prepare_revert(false).await.unwrap().is_empty());
+    // The same files, and another directory.
+    let aside = root.path().join("aside");
+    fs::rename(&directory, &aside).unwrap();
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .args([&aside, &directory])
+        .status();
+    assert!(copied.unwrap().success());
+    let lines = target.prepare_revert(false).await.unwrap();
+    assert!(lines[0].contains("another directory"), "{lines:?}");
+    fs::remove_dir_all(&directory).unwrap();
+    fs::rename(&aside, &directory).unwrap();
+    assert!(target.prepare_revert(false).await.unwrap().is_empty());
+    let kept = fs::read_dir(root.path()).unwrap().flatten().find(|entry| {
+        let name = entry.file_name();
+        name.to_string_lossy().contains("_backup_")
+    });
+    fs::remove_dir_all(kept.unwrap().path()).unwrap();
+    let refused = target.prepare_revert(true).await.unwrap_err();
+    assert_eq!(refused.kind, FailureKind::Refused);
+    assert!(directory.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn merely_opening_a_directory_is_no_change_and_writing_to_it_is() {
     let root = tempfile::tempdir().unwrap();
     let directory = root.path().join("chroma");

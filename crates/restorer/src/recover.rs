@@ -102,8 +102,8 @@ pub async fn recover(
     }
 }
 
-/// Brings the former state back. `newer` names a later restore of the same place, for the message
-/// when this one is no longer what is live.
+/// Brings the former state back. `newer` names a later restore that took the place of this one in
+/// one of its stores.
 ///
 /// # Errors
 /// [`FailureKind::Refused`] when the restore is not live, or when something changed since that the
@@ -142,7 +142,8 @@ pub async fn undo(
     enter(record, RestorePhase::Reverted, ledger)
 }
 
-/// Drops what an undo would need. `newer` names a later restore of the same place.
+/// Drops what an undo would need. `newer` names a later restore that took the place of this one in
+/// one of its stores.
 ///
 /// # Errors
 /// [`FailureKind::Refused`] while a restore or an undo is under way, and when the restore is no
@@ -247,14 +248,16 @@ async fn demand_live(
         })
         .map(|(component, _)| component.name())
         .collect();
-    if gone.is_empty() {
-        return Ok(());
-    }
+    let why = match (gone.is_empty(), newer) {
+        (true, None) => return Ok(()),
+        (true, Some(newer)) => format!("it is no longer what is live: {newer} is"),
+        (false, _) => format!("it is no longer what is live: {}", gone.join(", ")),
+    };
     let id = &record.restore_id;
     let failure = Failure::new(
         FailureKind::Refused,
         format!("{what} the restore {id}"),
-        format!("it is no longer what is live: {}", gone.join(", ")),
+        why,
     );
     Err(match newer {
         Some(newer) => failure.help(format!(

@@ -279,6 +279,17 @@ impl Target for ChromaTarget {
                 return Err(switch::gone(&paths));
             }
             let mut lines = compare::changed(&paths.live, &record)?;
+            // Where the inodes are those of the record, the live directory must be too.
+            if paths.inside.is_none()
+                && siblings::inode(&paths.live)? != Some(record.staged)
+                && record.former.is_some()
+                && siblings::inode(&paths.kept)? == record.former
+            {
+                lines.insert(
+                    0,
+                    "another directory has taken the place of the restored one".to_owned(),
+                );
+            }
             if !allow {
                 for holder in busy::holders(&paths.live)?.holders {
                     lines.push(format!("the directory is in use: {holder}"));

@@ -167,12 +167,13 @@ async fn a_restore_that_is_no_longer_live_is_neither_undone_nor_forgotten() {
         // Another restore, or somebody's hand.
         world.0.lock().unwrap().live.retain(|c| *c != component);
         let (mut targets, newer) = (world.targets(), Some("fedcba9876543210"));
-        let undone = undo(&mut record, &mut targets, &world, true, newer).await;
         if component == Component::Filestore {
+            let undone = undo(&mut record, &mut targets, &world, true, None).await;
             // Shared files say nothing about what is live.
             undone.unwrap();
             continue;
         }
+        let undone = undo(&mut record, &mut targets, &world, true, newer).await;
         let refused = undone.unwrap_err();
         assert_eq!(refused.kind, FailureKind::Refused);
         assert!(refused.why().contains(component.name()), "{refused}");
@@ -187,6 +188,16 @@ async fn a_restore_that_is_no_longer_live_is_neither_undone_nor_forgotten() {
         assert_eq!(world.phase(), RestorePhase::Forgotten);
         assert!(world.0.lock().unwrap().kept.is_empty());
     }
+}
+
+/// A directory does not say whether another restore was put over it: the records do.
+#[tokio::test]
+async fn what_a_later_restore_has_replaced_is_not_undone() {
+    let (world, mut record) = Shared::restored().await;
+    let newer = Some("fedcba9876543210");
+    let undone = undo(&mut record, &mut world.targets(), &world, true, newer).await;
+    assert!(undone.unwrap_err().why().contains("fedcba9876543210"));
+    assert_eq!((world.live(), world.phase()), (4, RestorePhase::Live));
 }
 
 #[tokio::test]

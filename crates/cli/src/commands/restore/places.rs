@@ -9,16 +9,17 @@ pub(super) fn touches(record: &RestoreRecord, places: &[TargetPlace]) -> bool {
     record.targets.iter().any(|target| shared(&target.place))
 }
 
-/// The latest restore after this one that is live, or half-way, in one of its places. Files are
-/// shared by all restores of a filestore, so they are no such place.
+/// The latest restore after this one that is live, or half-way, in its graph or its ChromaDB
+/// directory: those are replaced as a whole. Of rows and files the stores tell what is left.
 pub(super) fn newer<'a>(
     record: &RestoreRecord,
     all: &'a [RestoreRecord],
 ) -> Option<&'a RestoreRecord> {
+    let whole = |component| matches!(component, Component::Graph | Component::Chroma);
     let places: Vec<TargetPlace> = record
         .targets
         .iter()
-        .filter(|target| target.component != Component::Filestore)
+        .filter(|target| whole(target.component))
         .map(|target| target.place.clone())
         .collect();
     all.iter()
