@@ -1,6 +1,7 @@
 //! `arkstream restore`, `undo`, `forget`, `restores`, on a stack of their own.
 
 mod compare;
+mod left_behind;
 mod modes;
 mod refusals;
 mod round_trip;
