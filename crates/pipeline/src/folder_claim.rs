@@ -21,7 +21,10 @@ const LIMIT: Duration = Duration::from_secs(2);
 
 const PAUSE: Duration = Duration::from_millis(50);
 
-static TAKEN: LazyLock<Mutex<HashMap<(u64, u64), Weak<File>>>> = LazyLock::new(Mutex::default);
+/// Claims of this process by what identifies their folders.
+type Taken = HashMap<(u64, u64), Weak<File>>;
+
+static TAKEN: LazyLock<Mutex<Taken>> = LazyLock::new(Mutex::default);
 
 /// A folder, or the nearest folder above it that exists, for as long as the value lives.
 #[derive(Clone, Debug)]

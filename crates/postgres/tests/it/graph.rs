@@ -62,7 +62,7 @@ impl Graph {
     }
 
     fn target(&self) -> GraphTarget {
-        self.target_at(&server().bin_dir(), Duration::from_secs(20))
+        self.target_at(server().bin_dir(), Duration::from_secs(20))
     }
 
     async fn prepared(&self) -> GraphTarget {
@@ -129,7 +129,7 @@ async fn it_is_switched_and_brought_back() {
     );
     target.discard().await.unwrap();
     target.forget(Standing::Old).await.unwrap();
-    assert_eq!(graph.databases(), [graph.name.clone()]);
+    assert_eq!(graph.databases(), std::slice::from_ref(&graph.name));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,7 +137,7 @@ async fn what_the_server_is_still_committing_is_waited_for() {
     let graph = Graph::with_former();
     // The names are changed, and nobody knows whether its COMMIT arrives.
     let mut orphan = graph.prepared().await;
-    let mut impatient = graph.target_at(&server().bin_dir(), Duration::from_millis(300));
+    let mut impatient = graph.target_at(server().bin_dir(), Duration::from_millis(300));
     let refused = impatient.standing().await.unwrap_err();
     assert_eq!(refused.kind, FailureKind::Refused);
     assert!(refused.why().contains("the server process"), "{refused}");
@@ -233,6 +233,7 @@ async fn a_second_restore_of_the_same_graph_is_refused_and_not_of_another_one() 
 
 /// Programs that outlive who started them by a wrapper that is killed instead, as `psql` outlives
 /// us when we are killed.
+#[allow(clippy::disallowed_methods)]
 fn wrapped() -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
