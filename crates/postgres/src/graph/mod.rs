@@ -314,7 +314,7 @@ impl Target for GraphTarget {
     }
 
     async fn claim(&mut self) -> Result<(), Failure> {
-        if self.claimed.is_none() {
+        if self.claimed.as_ref().is_none_or(Session::is_closed) {
             let session = self.maintenance().await?;
             let lock = Advisory::of(&format!("graph {}", self.database));
             let attempted = format!("claim the graph database {}", self.database);

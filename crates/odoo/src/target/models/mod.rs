@@ -300,7 +300,7 @@ impl Target for ModelsTarget {
     }
 
     async fn claim(&mut self) -> Result<(), Failure> {
-        if self.claimed.is_none() {
+        if self.claimed.as_ref().is_none_or(Session::is_closed) {
             let session = self.connect("claim").await?;
             let attempted = format!("claim the database {}", self.spec.database());
             Advisory::of("rows").claim(&session, &attempted).await?;
