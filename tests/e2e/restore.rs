@@ -2,6 +2,7 @@
 
 mod compare;
 mod kills;
+mod left_behind;
 mod modes;
 mod refusals;
 mod round_trip;

@@ -162,7 +162,10 @@ async fn a_restored_directory_answers_the_same_queries_with_the_same_vectors() {
     assert_eq!(read, plan.file_bytes);
 
     let mut later = reopened(&target);
-    assert_eq!(later.changed_since().await.unwrap(), Vec::<String>::new());
+    assert_eq!(
+        later.prepare_revert(false).await.unwrap(),
+        Vec::<String>::new()
+    );
     later.discard().await.unwrap();
     later.revert().await.unwrap();
     later.revert().await.unwrap();
@@ -173,7 +176,7 @@ async fn a_restored_directory_answers_the_same_queries_with_the_same_vectors() {
         "the undo is not byte for byte"
     );
     later.discard().await.unwrap();
-    later.forget().await.unwrap();
+    later.forget(Standing::New).await.unwrap();
     assert_eq!(names(root.path()), ["chroma"]);
 }
 
@@ -204,9 +207,41 @@ async fn an_empty_directory_is_as_good_as_any() {
     restore(&mut target, &restoring).await;
     assert_proven(&mut target, &restoring).await;
     target.discard().await.unwrap();
-    target.forget().await.unwrap();
+    target.forget(Standing::New).await.unwrap();
     assert_eq!(names(root.path()), ["chroma"]);
     assert_proven(&mut target, &restoring).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_put_in_its_place_or_took_away_stops_an_undo_before_it_begins() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join("chroma");
+    live_directory(&directory);
+    let restoring = bundle();
+    let mut target = target(&directory);
+    restore(&mut target, &restoring).await;
+    assert!(target.prepare_revert(false).await.unwrap().is_empty());
+    // The same files, and another directory.
+    let aside = root.path().join("aside");
+    fs::rename(&directory, &aside).unwrap();
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .args([&aside, &directory])
+        .status();
+    assert!(copied.unwrap().success());
+    let lines = target.prepare_revert(false).await.unwrap();
+    assert!(lines[0].contains("another directory"), "{lines:?}");
+    fs::remove_dir_all(&directory).unwrap();
+    fs::rename(&aside, &directory).unwrap();
+    assert!(target.prepare_revert(false).await.unwrap().is_empty());
+    let kept = fs::read_dir(root.path()).unwrap().flatten().find(|entry| {
+        let name = entry.file_name();
+        name.to_string_lossy().contains("_backup_")
+    });
+    fs::remove_dir_all(kept.unwrap().path()).unwrap();
+    let refused = target.prepare_revert(true).await.unwrap_err();
+    assert_eq!(refused.kind, FailureKind::Refused);
+    assert!(directory.exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -223,7 +258,10 @@ async fn merely_opening_a_directory_is_no_change_and_writing_to_it_is() {
         files_of(&made().directory()),
         "Chroma no longer rewrites files that it opens; then this test shows nothing"
     );
-    assert_eq!(target.changed_since().await.unwrap(), Vec::<String>::new());
+    assert_eq!(
+        target.prepare_revert(false).await.unwrap(),
+        Vec::<String>::new()
+    );
     fs::write(directory.join("notes.txt"), "mine").unwrap();
     let name = made().entry("log")["name"].as_str().unwrap();
     let code = "
@@ -232,11 +270,14 @@ made = chromadb.PersistentClient(path=sys.argv[1]).get_collection(sys.argv[2], e
 made.update(ids=['r00001'], embeddings=[[1.0] * 32])
 ";
     run_python(&python(), &["-c", code, directory.to_str().unwrap(), name]);
-    let lines = target.changed_since().await.unwrap().join("\n");
+    let lines = target.prepare_revert(false).await.unwrap().join("\n");
     assert!(lines.contains("1 operations in Chroma's log"), "{lines}");
     assert!(lines.contains("notes.txt is new"), "{lines}");
     target.revert().await.unwrap();
-    assert_eq!(target.changed_since().await.unwrap(), Vec::<String>::new());
+    assert_eq!(
+        target.prepare_revert(false).await.unwrap(),
+        Vec::<String>::new()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -524,16 +565,19 @@ async fn restore_into_a_mount(mount: &Mount) {
     assert_eq!(target.standing().await.unwrap(), Standing::New);
     assert_proven(&mut target, &restoring).await;
     assert_same_answers(directory);
-    assert_eq!(target.changed_since().await.unwrap(), Vec::<String>::new());
+    assert_eq!(
+        target.prepare_revert(false).await.unwrap(),
+        Vec::<String>::new()
+    );
     target.discard().await.unwrap();
     target.revert().await.unwrap();
     target.discard().await.unwrap();
-    target.forget().await.unwrap();
+    target.forget(Standing::New).await.unwrap();
     assert_eq!(state_of(directory), former);
 
     restore(&mut target, &restoring).await;
     target.discard().await.unwrap();
-    target.forget().await.unwrap();
+    target.forget(Standing::New).await.unwrap();
     assert_eq!(files_of(directory), files_of(&made().directory()));
     assert!(directory.join("lost+found").exists());
 }

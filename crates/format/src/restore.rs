@@ -39,8 +39,8 @@ impl RestoreRecord {
 }
 
 /// How far a restore is. The legal transitions: staging → discarded; staging → cutting-over →
-/// live or reverted, or staging again when it was killed; live → undoing → reverted; live →
-/// forgetting → forgotten.
+/// live or reverted, or staging again when it was killed or may succeed later; live → undoing →
+/// reverted, or live again when nothing was brought back; live → forgetting → forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RestorePhase {

@@ -82,6 +82,13 @@ impl Failure {
         self
     }
 
+    /// Says more about why it failed, or about what became of it.
+    #[must_use]
+    pub fn and(mut self, more: impl fmt::Display) -> Self {
+        self.why = format!("{}; {more}", self.why);
+        self
+    }
+
     /// Says that it may pass by itself: a lost connection, a server that starts again.
     #[must_use]
     pub fn passing(mut self) -> Self {

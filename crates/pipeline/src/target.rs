@@ -66,9 +66,10 @@ impl Restoring {
 ///
 /// A dry run calls [`check`](Target::check) and [`rehearse`](Target::rehearse).
 ///
-/// [`standing`](Target::standing), [`revert`](Target::revert), [`discard`](Target::discard) and
-/// [`forget`](Target::forget) also work on a target that another process left behind, made from
-/// its [`place`](Target::place) alone, and are safe to call any number of times.
+/// The methods from [`standing`](Target::standing) on also work on a target that another process
+/// left behind, made from its [`place`](Target::place) alone, and are safe to call any number of
+/// times. They never judge before a switch whose outcome is still open (a server may be working on
+/// a COMMIT whose client was killed) has ended.
 #[async_trait]
 pub trait Target: Send {
     /// The component it takes.
@@ -76,6 +77,13 @@ pub trait Target: Send {
 
     /// Where it is. Fixed from the moment the target is made.
     fn place(&self) -> TargetPlace;
+
+    /// Keeps every other restore and undo of this target out for as long as this value lives. May
+    /// be called again.
+    ///
+    /// # Errors
+    /// [`FailureKind::Refused`] when another one is under way.
+    async fn claim(&mut self) -> Result<(), Failure>;
 
     /// Looks for everything that would make the restore fail, and changes nothing. Problems are
     /// collected, not thrown: the user sees all of them at once.
@@ -102,18 +110,29 @@ pub trait Target: Send {
     /// What is live now, by looking at it.
     async fn standing(&mut self) -> Result<Standing, Failure>;
 
-    /// What an undo would overwrite: lines for people about what changed since the restore.
-    /// Empty when nothing did.
-    async fn changed_since(&mut self) -> Result<Vec<String>, Failure>;
+    /// Does all of the way back that a rollback or a crash still takes back by itself, and tells
+    /// what it overwrites: lines for people about what changed since the restore, looked at where
+    /// writers are kept out. Where there are such lines and `force` is not set, nothing is done.
+    /// Nothing happens on a target that is old.
+    async fn prepare_revert(&mut self, force: bool) -> Result<Vec<String>, Failure>;
+
+    /// Gives up what [`prepare`](Target::prepare) or [`prepare_revert`](Target::prepare_revert) did.
+    async fn release(&mut self);
 
     /// Makes what was live before live again, whatever has happened of the switch.
     async fn revert(&mut self) -> Result<(), Failure>;
 
+    /// Tells those who use the store that another state is live: who switched it may have been
+    /// killed before.
+    async fn announce(&mut self) -> Result<(), Failure>;
+
     /// Removes what was staged. The live data and the former state are left alone.
     async fn discard(&mut self) -> Result<(), Failure>;
 
-    /// Removes the former state: no undo is possible afterwards.
-    async fn forget(&mut self) -> Result<(), Failure>;
+    /// Removes what an undo would need. `live` is the side that has won: the former state is
+    /// dropped where it is [`Standing::New`]; where it is [`Standing::Old`], only what was noted
+    /// for a way back.
+    async fn forget(&mut self, live: Standing) -> Result<(), Failure>;
 }
 
 /// What is live.

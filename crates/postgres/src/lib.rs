@@ -14,6 +14,7 @@
 //! outlives the run.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod advisory;
 mod catalog;
 mod connect;
 pub mod cutover;
@@ -29,6 +30,7 @@ mod staging;
 mod task;
 mod tools;
 
+pub use advisory::Advisory;
 pub use catalog::{Catalog, CatalogColumn, CatalogTable, TableRef, read_catalog};
 pub use connect::{ConnectSpec, SslMode};
 pub use cutover::{ApplyOptions, Key, Strategy, TableDiff};

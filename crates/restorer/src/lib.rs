@@ -16,8 +16,9 @@
 mod inventory;
 mod recover;
 mod restore;
+mod targets;
 mod verify;
 
-pub use recover::{Recovered, Staged, describe, forget, recover, undo};
+pub use recover::{Recovered, Staged, describe, forget, is_settled, recover, undo};
 pub use restore::{Ledger, Restore, Restored, unmapped};
 pub use verify::{VerifyOptions, VerifyReport, verify};

@@ -27,6 +27,8 @@ use arkstream_pipeline::{
     Standing, Target, TargetPlan, fault,
 };
 
+use crate::targets::{by_rank, commit_rank, demand_old, discard_all, forget_all, prepare_rank};
+
 /// Where the records of restores are kept.
 pub trait Ledger: Send + Sync {
     /// Keeps a record, in place of an earlier one of the same restore. Returns when it is durable.
@@ -157,8 +159,10 @@ impl Restore {
             return checked;
         }
         for target in &mut self.targets {
-            let found = target.check(&self.restoring).await;
-            checked.extend(found);
+            match target.claim().await {
+                Ok(()) => checked.extend(target.check(&self.restoring).await),
+                Err(failure) => checked.problem(failure),
+            }
         }
         checked
     }
@@ -195,7 +199,30 @@ impl Restore {
             Ok(plans) => plans,
             Err(failure) => return Err(self.take_back(failure).await),
         };
-        self.enter(RestorePhase::Live)?;
+        if let Err(failure) = self.enter(RestorePhase::Live) {
+            return Err(failure.and(
+                "everything is restored and live, and the next command completes the record",
+            ));
+        }
+        let proved = self.prove().await;
+        // What is staged is of no use any more, whatever the proof says.
+        if let Err(failure) = discard_all(&mut self.targets).await {
+            self.restoring.tell(Event::Warning(format!(
+                "{failure}; it holds nothing that is live, and goes with `arkstream forget {id}` \
+                 or `arkstream undo {id}`",
+                id = self.restoring.id
+            )));
+        }
+        let proofs = proved.map_err(|failure| self.unproven(failure))?;
+        Ok(Restored {
+            id: self.restoring.id.clone(),
+            plans,
+            proofs,
+            elapsed: start.elapsed(),
+        })
+    }
+
+    async fn prove(&mut self) -> Result<Vec<(Component, Proof)>, Failure> {
         fault::check("live")?;
         let mut proofs = Vec::new();
         for target in &mut self.targets {
@@ -204,13 +231,20 @@ impl Restore {
             proofs.extend(found.into_iter().map(|proof| (component, proof)));
         }
         fault::check("proven")?;
-        self.discard().await;
-        Ok(Restored {
-            id: self.restoring.id.clone(),
-            plans,
-            proofs,
-            elapsed: start.elapsed(),
-        })
+        Ok(proofs)
+    }
+
+    /// A failed look at what is live is no failed restore.
+    fn unproven(&self, failure: Failure) -> Failure {
+        let id = &self.restoring.id;
+        let longer = failure.and(format!(
+            "the restore {id} is live, only its proof did not finish"
+        ));
+        let back = format!("`arkstream undo {id}` brings the former state back");
+        match longer.advice().map(|advice| format!("{advice}; {back}")) {
+            Some(both) => longer.help(both),
+            None => longer.help(back),
+        }
     }
 
     async fn stage(&mut self) -> Result<(), Failure> {
@@ -252,64 +286,77 @@ impl Restore {
                 stuck.push(format!("{}: {error}", target.component()));
             }
         }
+        if stuck.is_empty()
+            && let Err(error) = demand_old(&mut self.targets).await
+        {
+            stuck.push(error.to_string());
+        }
         if stuck.is_empty() {
-            self.discard().await;
-            // The former state is live and nothing was kept that an undo would need.
-            for target in &mut self.targets {
-                if let Err(error) = target.forget().await {
-                    self.restoring.tell(Event::Warning(error.to_string()));
-                }
-            }
-            return match self.enter(RestorePhase::Reverted) {
-                Ok(()) => failure,
-                Err(ledger) => with(&failure, &format!("{ledger}")),
-            };
+            return self.taken_back(failure).await;
         }
-        with(
-            &failure,
-            &format!(
-                "and not everything could be taken back: {}; `arkstream undo {}` goes on",
-                stuck.join("; "),
-                self.restoring.id
-            ),
-        )
+        failure.and(format!(
+            "and not everything could be taken back: {}; `arkstream undo {}` goes on",
+            stuck.join("; "),
+            self.restoring.id
+        ))
     }
 
-    /// Ends a restore that has touched nothing live. What is loaded stays where the same command may
-    /// succeed later; a full disk gets its space back.
+    /// The former state is live everywhere: what is loaded stays where the same command may succeed
+    /// later, and goes otherwise.
+    async fn taken_back(&mut self, failure: Failure) -> Failure {
+        let keeps = is_passing(&failure);
+        let cleaned = match keeps {
+            true => forget_all(&mut self.targets, Standing::Old).await,
+            false => match discard_all(&mut self.targets).await {
+                Ok(()) => forget_all(&mut self.targets, Standing::Old).await,
+                stuck => stuck,
+            },
+        };
+        let phase = match keeps {
+            true => RestorePhase::Staging,
+            false => RestorePhase::Reverted,
+        };
+        match cleaned.and_then(|()| self.enter(phase)) {
+            Ok(()) if keeps => self.kept(failure),
+            Ok(()) => failure,
+            Err(error) => self.littered(failure, &error),
+        }
+    }
+
+    /// Ends a restore that has touched nothing live. A full disk gets its space back.
     async fn give_up(&mut self, failure: Failure) -> Failure {
-        if failure.kind == FailureKind::Interrupted || failure.may_pass() {
-            let kept = format!(
-                "nothing live was touched, and what is loaded is kept: run the same command again to \
-                 continue, with --fresh to start over; `arkstream undo {}` removes it",
-                self.restoring.id
-            );
-            return match failure.advice().map(|advice| format!("{advice}; {kept}")) {
-                Some(longer) => failure.help(longer),
-                None => failure.help(kept),
-            };
+        if is_passing(&failure) {
+            return self.kept(failure);
         }
-        self.discard().await;
-        if let Err(failure) = self.enter(RestorePhase::Discarded) {
-            self.restoring.tell(Event::Warning(failure.to_string()));
-        }
-        failure
-    }
-
-    async fn discard(&mut self) {
-        for target in &mut self.targets {
-            let discarded = match fault::check("target.discard") {
-                Ok(()) => target.discard().await,
-                reached => reached,
-            };
-            if let Err(failure) = discarded {
-                self.restoring.tell(Event::Warning(format!(
-                    "{failure}; it holds nothing that is live and may be removed by hand"
-                )));
-            }
+        let discarded = discard_all(&mut self.targets).await;
+        match discarded.and_then(|()| self.enter(RestorePhase::Discarded)) {
+            Ok(()) => failure,
+            Err(error) => self.littered(failure, &error),
         }
     }
 
+    fn kept(&self, failure: Failure) -> Failure {
+        let kept = format!(
+            "nothing live was touched, and what is loaded is kept: run the same command again to \
+             continue, with --fresh to start over; `arkstream undo {}` removes it",
+            self.restoring.id
+        );
+        match failure.advice().map(|advice| format!("{advice}; {kept}")) {
+            Some(longer) => failure.help(longer),
+            None => failure.help(kept),
+        }
+    }
+
+    /// The record stays as it is, so that the next command finds what is left.
+    fn littered(&self, failure: Failure, error: &Failure) -> Failure {
+        failure.and(format!(
+            "what is live is as it was before, but not everything that was loaded could be removed \
+             ({error}): the next restore, or `arkstream undo {}`, removes it",
+            self.restoring.id
+        ))
+    }
+
+    /// Makes a phase durable.
     fn enter(&mut self, phase: RestorePhase) -> Result<(), Failure> {
         self.record.phase = phase;
         self.record.updated_at = Utc::now();
@@ -317,48 +364,9 @@ impl Restore {
     }
 }
 
-/// The same failure with more to say.
-fn with(failure: &Failure, more: &str) -> Failure {
-    let longer = Failure::new(
-        failure.kind,
-        failure.attempted(),
-        format!("{}; {more}", failure.why()),
-    );
-    match failure.advice() {
-        Some(advice) => longer.help(advice),
-        None => longer,
-    }
-}
-
-fn by_rank(
-    targets: &mut [Box<dyn Target>],
-    rank: fn(Component) -> u8,
-) -> Vec<&mut Box<dyn Target>> {
-    let mut sorted: Vec<_> = targets.iter_mut().collect();
-    sorted.sort_by_key(|target| rank(target.component()));
-    sorted
-}
-
-/// Files first, for the rows refer to them; the long transaction of the rows before the short ones.
-fn prepare_rank(component: Component) -> u8 {
-    match component {
-        Component::Filestore => 0,
-        Component::Models => 1,
-        Component::Graph => 2,
-        Component::Chroma => 3,
-        Component::OdooDump | Component::Xlsx | Component::Description => 4,
-    }
-}
-
-/// What is taken back without a server comes first.
-pub(crate) fn commit_rank(component: Component) -> u8 {
-    match component {
-        Component::Filestore => 0,
-        Component::Chroma => 1,
-        Component::Models => 2,
-        Component::Graph => 3,
-        Component::OdooDump | Component::Xlsx | Component::Description => 4,
-    }
+/// Whether the same command may succeed later with what is loaded.
+fn is_passing(failure: &Failure) -> bool {
+    failure.kind == FailureKind::Interrupted || failure.may_pass()
 }
 
 /// Reads every chunk of what will be used. Returns one failure a damaged component.
@@ -416,14 +424,4 @@ fn read_all(
             .help(help.clone())
         })
         .collect()
-}
-
-/// Whether every target is new.
-pub(crate) async fn all_new(targets: &mut [Box<dyn Target>]) -> Result<bool, Failure> {
-    for target in targets {
-        if target.standing().await? == Standing::Old {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }

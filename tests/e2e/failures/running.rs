@@ -56,6 +56,17 @@ impl Running {
         assert!(status.success(), "{line}");
     }
 
+    /// Whether it was stopped by a signal.
+    pub(crate) fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        // The state stands behind the name, which may hold anything.
+        stat.is_ok_and(|stat| {
+            stat.rsplit(')')
+                .next()
+                .is_some_and(|rest| rest.trim_start().starts_with('T'))
+        })
+    }
+
     /// Its child processes, by any of its threads.
     pub(crate) fn children(&self) -> Vec<u32> {
         let tasks = format!("/proc/{}/task", self.child.id());

@@ -35,7 +35,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use arkstream_format::{Component, TargetPlace};
 use arkstream_pipeline::{
-    Checked, Event, Failure, FailureKind, Proof, Restoring, Standing, Target, TargetPlan,
+    Checked, Event, Failure, FailureKind, FolderClaim, Proof, Restoring, Standing, Target,
+    TargetPlan,
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -58,6 +59,8 @@ pub struct ChromaTarget {
     paths: Paths,
     options: ChromaTargetOptions,
     moves: Moves,
+    /// What keeps other restores beside this directory out.
+    claimed: Option<FolderClaim>,
 }
 
 impl ChromaTarget {
@@ -75,6 +78,7 @@ impl ChromaTarget {
             paths: Paths::choose(&directory, restore_id, options.now)?,
             options,
             moves: Moves::default(),
+            claimed: None,
         })
     }
 
@@ -87,6 +91,7 @@ impl ChromaTarget {
             paths: Paths::of(place)?,
             options,
             moves: Moves::default(),
+            claimed: None,
         })
     }
 
@@ -148,6 +153,15 @@ impl Target for ChromaTarget {
 
     fn place(&self) -> TargetPlace {
         self.paths.place()
+    }
+
+    async fn claim(&mut self) -> Result<(), Failure> {
+        if self.claimed.is_none() {
+            // The directory itself is exchanged for another one.
+            let folder = self.paths.workplace().to_owned();
+            self.claimed = Some(blocking(move || FolderClaim::take(&folder)).await??);
+        }
+        Ok(())
     }
 
     async fn check(&mut self, restoring: &Restoring) -> Checked {
@@ -251,7 +265,7 @@ impl Target for ChromaTarget {
         self.switch(|switch| switch.standing()).await
     }
 
-    async fn changed_since(&mut self) -> Result<Vec<String>, Failure> {
+    async fn prepare_revert(&mut self, _force: bool) -> Result<Vec<String>, Failure> {
         let (paths, allow) = (self.paths.clone(), self.options.allow_busy);
         self.switch(move |switch| {
             let Some(record) = Record::read(&paths.record())? else {
@@ -260,7 +274,22 @@ impl Target for ChromaTarget {
             if switch.standing()? == Standing::Old {
                 return Ok(Vec::new());
             }
+            if paths.existed && !durable::exists(&paths.kept)? && !durable::exists(&paths.staging)?
+            {
+                return Err(switch::gone(&paths));
+            }
             let mut lines = compare::changed(&paths.live, &record)?;
+            // Where the inodes are those of the record, the live directory must be too.
+            if paths.inside.is_none()
+                && siblings::inode(&paths.live)? != Some(record.staged)
+                && record.former.is_some()
+                && siblings::inode(&paths.kept)? == record.former
+            {
+                lines.insert(
+                    0,
+                    "another directory has taken the place of the restored one".to_owned(),
+                );
+            }
             if !allow {
                 for holder in busy::holders(&paths.live)?.holders {
                     lines.push(format!("the directory is in use: {holder}"));
@@ -271,15 +300,22 @@ impl Target for ChromaTarget {
         .await
     }
 
+    async fn release(&mut self) {}
+
     async fn revert(&mut self) -> Result<(), Failure> {
         self.switch(|switch| switch.revert()).await
+    }
+
+    async fn announce(&mut self) -> Result<(), Failure> {
+        // A Chroma that has the former directory open is refused before the switch.
+        Ok(())
     }
 
     async fn discard(&mut self) -> Result<(), Failure> {
         self.switch(|switch| switch.discard()).await
     }
 
-    async fn forget(&mut self) -> Result<(), Failure> {
+    async fn forget(&mut self, _live: Standing) -> Result<(), Failure> {
         self.switch(|switch| switch.forget()).await
     }
 }

@@ -188,6 +188,10 @@ pub(crate) struct UndoArgs {
 pub(crate) struct ForgetArgs {
     /// The restore, as `arkstream restores` names it.
     pub(crate) id: String,
+    /// Forget it although it is no longer what is live, or although what it had staged cannot be
+    /// reached.
+    #[arg(long)]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) credentials: CredentialArgs,
 }

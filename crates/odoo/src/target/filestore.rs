@@ -22,7 +22,8 @@ use std::path::{Path, PathBuf};
 
 use arkstream_format::{Component, Member, TargetPlace, member_names};
 use arkstream_pipeline::{
-    Checked, Event, Failure, FailureKind, Proof, Restoring, Standing, Target, TargetPlan,
+    Checked, Event, Failure, FailureKind, FolderClaim, Proof, Restoring, Standing, Target,
+    TargetPlan,
 };
 use arkstream_postgres::{ConnectSpec, Session, failure_of};
 use async_trait::async_trait;
@@ -47,6 +48,8 @@ pub struct FilestoreTarget {
     staging: PathBuf,
     list: PathBuf,
     connection: Option<ConnectSpec>,
+    /// What keeps other restores of this filestore out.
+    claimed: Option<FolderClaim>,
 }
 
 /// A file of the bundle.
@@ -57,17 +60,24 @@ struct File<'a> {
 }
 
 impl FilestoreTarget {
-    /// The filestore in `directory` (the folder with the two-digit subfolders).
-    #[must_use]
-    pub fn new(directory: PathBuf, restore_id: &str, options: FilestoreTargetOptions) -> Self {
-        Self {
-            staging: directory.join(format!(".arkstream_{restore_id}")),
-            list: options
-                .state_dir
-                .join(format!("{restore_id}.filestore-added")),
-            dir: directory,
+    /// The filestore in `directory` (the folder with the two-digit subfolders). Its place and that of
+    /// the list are fixed now, whatever the working directory of a later undo.
+    ///
+    /// # Errors
+    /// [`FailureKind::Refused`] for a path that is not UTF-8, which the record of a restore must be.
+    pub fn new(
+        directory: PathBuf,
+        restore_id: &str,
+        options: FilestoreTargetOptions,
+    ) -> Result<Self, Failure> {
+        let dir = place::fixed(&directory)?;
+        Ok(Self {
+            staging: dir.join(format!(".arkstream_{restore_id}")),
+            list: place::fixed(&options.state_dir)?.join(format!("{restore_id}.filestore-added")),
+            dir,
             connection: options.connection,
-        }
+            claimed: None,
+        })
     }
 
     /// A target that another process left behind.
@@ -91,6 +101,7 @@ impl FilestoreTarget {
                     list: PathBuf::from(added_list),
                     dir,
                     connection,
+                    claimed: None,
                 })
             }
             _ => Err(Failure::new(
@@ -200,6 +211,13 @@ impl Target for FilestoreTarget {
         }
     }
 
+    async fn claim(&mut self) -> Result<(), Failure> {
+        if self.claimed.is_none() {
+            self.claimed = Some(FolderClaim::take(&self.dir)?);
+        }
+        Ok(())
+    }
+
     async fn check(&mut self, restoring: &Restoring) -> Checked {
         let mut checked = Checked::default();
         for file in files(restoring) {
@@ -250,6 +268,9 @@ impl Target for FilestoreTarget {
         let (missing, _) = self.missing(restoring)?;
         let owner = Owner::of(&self.dir)?;
         place::create_folder(&self.staging, &owner)?;
+        // The folder may not have been there when it was claimed.
+        let folder = FolderClaim::take(&self.dir)?;
+        self.claimed = Some(folder);
         for file in missing {
             restoring.cancel.check()?;
             let _permit = restoring
@@ -342,9 +363,15 @@ impl Target for FilestoreTarget {
         })
     }
 
-    async fn changed_since(&mut self) -> Result<Vec<String>, Failure> {
+    async fn prepare_revert(&mut self, _force: bool) -> Result<Vec<String>, Failure> {
+        // Files are shared: those that something refers to stay. Who can say so must be there.
+        if let Some(spec) = &self.connection {
+            Session::connect(spec, "arkstream restore files").await?;
+        }
         Ok(Vec::new())
     }
+
+    async fn release(&mut self) {}
 
     async fn revert(&mut self) -> Result<(), Failure> {
         let added = self.added()?;
@@ -359,11 +386,16 @@ impl Target for FilestoreTarget {
         place::remove(&self.list)
     }
 
+    async fn announce(&mut self) -> Result<(), Failure> {
+        // Files without a row that refers to them are of no concern to anybody.
+        Ok(())
+    }
+
     async fn discard(&mut self) -> Result<(), Failure> {
         place::remove_folder(&self.staging)
     }
 
-    async fn forget(&mut self) -> Result<(), Failure> {
+    async fn forget(&mut self, _live: Standing) -> Result<(), Failure> {
         place::remove(&self.list)
     }
 }

@@ -62,6 +62,33 @@ pub(crate) struct HostSpec {
 }
 
 impl HostSpec {
+    /// Whether both lead to the same server, as far as names tell. Every way to this machine is one.
+    fn same_server(&self, other: &Self) -> bool {
+        self.port == other.port
+            && match (self.is_local(), other.is_local()) {
+                (true, true) => true,
+                (false, false) => {
+                    (self.host.is_some() && self.host == other.host)
+                        || (self.hostaddr.is_some() && self.hostaddr == other.hostaddr)
+                }
+                _ => false,
+            }
+    }
+
+    fn is_local(&self) -> bool {
+        match (&self.hostaddr, &self.host) {
+            (Some(address), _) => address.is_loopback(),
+            (None, None) => true,
+            (None, Some(host)) => {
+                self.is_socket()
+                    || host == "localhost"
+                    || host
+                        .parse::<IpAddr>()
+                        .is_ok_and(|address| address.is_loopback())
+            }
+        }
+    }
+
     pub(crate) fn is_socket(&self) -> bool {
         self.hostaddr.is_none()
             && self
@@ -147,6 +174,14 @@ impl ConnectSpec {
             dbname: dbname.to_owned(),
             ..self.clone()
         }
+    }
+
+    /// Whether both lead to the same server, whatever the user and the database.
+    #[must_use]
+    pub fn same_server(&self, other: &Self) -> bool {
+        self.hosts
+            .iter()
+            .any(|one| other.hosts.iter().any(|another| one.same_server(another)))
     }
 
     /// The database's name.

@@ -7,7 +7,8 @@ use super::change::change;
 use super::former::Former;
 use super::outside::Outside;
 use super::reach::{self, Locking};
-use super::{Applied, ApplyOptions, Key, TableDiff, row_security, writable};
+use super::{Applied, ApplyOptions, Key, TableDiff, row_security, run, writable};
+use crate::advisory::Advisory;
 use crate::catalog::Catalog;
 
 /// Writes the undo tables, then applies all differences, in the caller's open transaction.
@@ -24,6 +25,9 @@ pub async fn apply(
     options: &ApplyOptions,
 ) -> Result<Applied, Failure> {
     whole(diffs)?;
+    // Held until the commit has ended one way or the other, whatever becomes of its client.
+    let hold = Advisory::of(&options.undo_schema).hold_sql();
+    run(client, "announce the switch of the rows", &hold).await?;
     let oids: Vec<u32> = diffs.iter().map(|diff| diff.table.table.oid).collect();
     let mut forced = row_security::lift(client, &oids).await?;
     let reached = reach::find(client, catalog, diffs, Locking::Rows).await?;

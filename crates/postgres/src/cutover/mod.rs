@@ -55,7 +55,7 @@ use crate::sql::quote_ident;
 pub use apply::apply;
 pub use lock::lock_tables;
 pub use reach::reach;
-pub use undo::{changed_since, is_live, undo};
+pub use undo::{Undone, is_kept, is_live, prepare_undo, undo};
 
 /// What becomes of one live table.
 #[derive(Clone, Debug)]

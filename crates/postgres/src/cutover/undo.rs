@@ -7,10 +7,11 @@ use tokio_postgres::Client;
 
 use super::change::change;
 use super::outside::Outside;
-use super::reach::{self, Locking, reach};
+use super::reach::{self, Locking};
 use super::{
     Applied, ApplyOptions, Key, TableDiff, attempted, lock_tables, row_security, run, writable,
 };
+use crate::advisory::Advisory;
 use crate::catalog::{Catalog, read_catalog};
 use crate::failure::failure_of;
 use crate::session::Session;
@@ -18,9 +19,6 @@ use crate::sql::{quote_ident, quote_literal};
 
 /// How many changed rows of a table are named.
 const EXAMPLES: i64 = 5;
-
-/// How long a look may wait for a table whose row-level security is lifted for it.
-const LOOK_LOCK_TIMEOUT: &str = "10s";
 
 /// A table of the undo schema.
 pub(super) struct UndoTable {
@@ -95,11 +93,25 @@ pub(super) async fn tables(client: &Client, schema: &str) -> Result<Vec<UndoTabl
         .collect())
 }
 
-/// Whether the restore that keeps its former versions in that schema is live.
+/// Whether the restore that keeps its former versions in that schema is live. A switch or an undo
+/// that the server is still working on is waited for.
+///
+/// # Errors
+/// When the server does not answer, or not in time.
+pub async fn is_live(session: &Session, schema: &str, timeout: Duration) -> Result<bool, Failure> {
+    Advisory::of(schema).settle(session, timeout).await?;
+    Ok(status(session.client(), schema).await?.as_deref() == Some("live"))
+}
+
+/// Whether something is kept of a restore, be it live or undone.
 ///
 /// # Errors
 /// When the server does not answer.
-pub async fn is_live(client: &Client, schema: &str) -> Result<bool, Failure> {
+pub async fn is_kept(client: &Client, schema: &str) -> Result<bool, Failure> {
+    Ok(status(client, schema).await?.is_some())
+}
+
+async fn status(client: &Client, schema: &str) -> Result<Option<String>, Failure> {
     let fail =
         |error: tokio_postgres::Error| failure_of("look for what is kept of a restore", &error);
     let state = format!("{}.state", quote_ident(schema));
@@ -113,34 +125,21 @@ pub async fn is_live(client: &Client, schema: &str) -> Result<bool, Failure> {
         .map_err(fail)?
         .get::<_, bool>(0)
     {
-        return Ok(false);
+        return Ok(None);
     }
     let sql = format!("SELECT value FROM {state} WHERE key = 'status'");
     let row = client.query_opt(&sql, &[]).await.map_err(fail)?;
-    Ok(row.is_some_and(|row| row.get::<_, String>(0) == "live"))
+    Ok(row.map(|row| row.get(0)))
 }
 
-/// What of the touched rows changed since the restore, and what refers to rows that an undo would
-/// delete. Lines for people; empty when an undo loses nothing.
-///
-/// # Errors
-/// When the server refuses.
-pub async fn changed_since(client: &Client, schema: &str) -> Result<Vec<String>, Failure> {
-    run(client, "look for changes since the restore", "BEGIN").await?;
-    let found = changes(client, schema).await;
-    run(client, "look for changes since the restore", "ROLLBACK").await?;
-    found
-}
-
-async fn changes(client: &Client, schema: &str) -> Result<Vec<String>, Failure> {
+/// What of the touched rows is not as the restore left it.
+async fn changes(
+    client: &Client,
+    catalog: &Catalog,
+    tables: &[UndoTable],
+) -> Result<Vec<String>, Failure> {
     let mut lines = Vec::new();
-    let catalog = read_catalog(client).await?;
-    let diffs = diffs(client, &catalog, schema).await?;
-    let oids: Vec<u32> = diffs.iter().map(|diff| diff.table.table.oid).collect();
-    let limit = format!("SET LOCAL lock_timeout = '{LOOK_LOCK_TIMEOUT}'");
-    run(client, "look for changes since the restore", &limit).await?;
-    row_security::lift(client, &oids).await?;
-    for table in tables(client, schema).await? {
+    for table in tables {
         let live = catalog.by_name(&table.schema, &table.name);
         let (Some(live), Some(from)) = (live, &table.live) else {
             lines.push(format!("{}.{} is gone", table.schema, table.name));
@@ -162,15 +161,9 @@ async fn changes(client: &Client, schema: &str) -> Result<Vec<String>, Failure> 
             continue;
         }
         match &table.key {
-            Key::Columns(key) => changed_rows(client, &table, key, from, &mut lines).await?,
-            Key::WholeRow => missing_rows(client, &table, from, &mut lines).await?,
+            Key::Columns(key) => changed_rows(client, table, key, from, &mut lines).await?,
+            Key::WholeRow => missing_rows(client, table, from, &mut lines).await?,
         }
-    }
-    for found in reach(client, &catalog, &diffs).await? {
-        lines.push(format!(
-            "{}: {} rows refer to restored rows by {} ({})",
-            found.table, found.rows, found.key, found.rule
-        ));
     }
     Ok(lines)
 }
@@ -249,52 +242,78 @@ async fn missing_rows(
 }
 
 /// The differences that lead back.
-async fn diffs(
-    client: &Client,
-    catalog: &Catalog,
-    schema: &str,
-) -> Result<Vec<TableDiff>, Failure> {
+fn diffs(catalog: &Catalog, tables: &[UndoTable]) -> Vec<TableDiff> {
     let mut diffs = Vec::new();
-    for table in tables(client, schema).await? {
+    for table in tables {
         let Some(live) = catalog.by_name(&table.schema, &table.name) else {
             continue;
         };
         let now = writable(live);
         diffs.push(TableDiff {
             table: live.clone(),
-            diff: table.undo,
-            key: table.key,
+            diff: table.undo.clone(),
+            key: table.key.clone(),
             columns: table
                 .columns
-                .into_iter()
+                .iter()
                 .filter(|column| now.contains(column))
+                .cloned()
                 .collect(),
         });
     }
-    Ok(diffs)
+    diffs
+}
+
+/// What an undo does, or would do.
+#[derive(Clone, Debug, Default)]
+pub struct Undone {
+    /// What it did; nothing when it was not to overwrite [`Undone::changed`].
+    pub applied: Applied,
+    /// What it overwrites: lines for people about touched rows that changed since the restore, and
+    /// about what refers to rows that it deletes.
+    pub changed: Vec<String>,
 }
 
 /// Brings the former versions back, in one transaction. Nothing happens when that was done before,
 /// or when the restore never became live.
 ///
 /// Rows that changed since are overwritten, and references to rows that go are emptied or, where
-/// they are required, deleted with their rows: [`changed_since`] tells before.
+/// they are required, deleted with their rows.
 ///
 /// # Errors
-/// When the tables cannot be locked, or the former versions no longer fit (a unique value taken
-/// since, a table that is gone). Nothing is changed then.
+/// Those of [`prepare_undo`], and of the commit.
 pub async fn undo(
     session: &Session,
     schema: &str,
     lock_timeout: Duration,
 ) -> Result<Applied, Failure> {
-    let client = session.client();
-    if !is_live(client, schema).await? {
+    let Some(undone) = prepare_undo(session, schema, lock_timeout, true).await? else {
         return Ok(Applied::default());
-    }
-    run(client, "begin the undo", "BEGIN").await?;
-    let done = undo_within(session, schema, lock_timeout).await;
-    if done.is_err() {
+    };
+    run(session.client(), "commit the undo", "COMMIT").await?;
+    Ok(undone.applied)
+}
+
+/// Begins a transaction and executes the undo in it. The caller commits it or rolls it back; where
+/// nothing is to be undone (`None`), or the undo fails, it is rolled back already.
+///
+/// What changed since the restore is looked for when the tables are locked: nobody can change
+/// anything between the look and the commit. Where something did and `force` is not set, nothing is
+/// executed.
+///
+/// # Errors
+/// When the tables cannot be locked, or the former versions no longer fit (a unique value taken
+/// since, a table that is gone). Nothing is changed then.
+pub async fn prepare_undo(
+    session: &Session,
+    schema: &str,
+    lock_timeout: Duration,
+    force: bool,
+) -> Result<Option<Undone>, Failure> {
+    let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
+    run(session.client(), "begin the undo", begin).await?;
+    let done = undo_within(session, schema, lock_timeout, force).await;
+    if !matches!(done, Ok(Some(_))) {
         session.rollback().await;
     }
     done
@@ -304,45 +323,66 @@ async fn undo_within(
     session: &Session,
     schema: &str,
     lock_timeout: Duration,
-) -> Result<Applied, Failure> {
+    force: bool,
+) -> Result<Option<Undone>, Failure> {
     let client = session.client();
-    if !claim(client, schema).await? {
-        run(client, "end the undo", "ROLLBACK").await?;
-        return Ok(Applied::default());
+    Advisory::of(schema).hold(session, lock_timeout).await?;
+    if status(client, schema).await?.as_deref() != Some("live") || !claim(client, schema).await? {
+        return Ok(None);
     }
     let catalog = read_catalog(client).await?;
-    let diffs = diffs(client, &catalog, schema).await?;
-    let gone = tables(client, schema).await?.len() - diffs.len();
+    let tables = tables(client, schema).await?;
+    let diffs = diffs(&catalog, &tables);
+    let refs: Vec<_> = diffs.iter().map(|diff| diff.table.table.clone()).collect();
+    lock_tables(session, &refs, lock_timeout).await?;
+    let oids: Vec<u32> = refs.iter().map(|table| table.oid).collect();
+    let mut forced = row_security::lift(client, &oids).await?;
+    let mut changed = changes(client, &catalog, &tables).await?;
+    let gone = tables.len() - diffs.len();
     if gone > 0 {
         return Err(Failure::new(
             FailureKind::Refused,
             "bring the former rows back",
-            format!("{gone} of the tables they belong to are gone"),
+            format!(
+                "{gone} of the tables they belong to are gone: {}",
+                changed.join("; ")
+            ),
         )
         .help(format!(
             "their former rows are still in the schema {schema}; `arkstream forget` drops them"
         )));
     }
-    let refs: Vec<_> = diffs.iter().map(|diff| diff.table.table.clone()).collect();
-    lock_tables(session, &refs, lock_timeout).await?;
-    let oids: Vec<u32> = refs.iter().map(|table| table.oid).collect();
-    let mut forced = row_security::lift(client, &oids).await?;
     prepare_tables(client, &diffs).await?;
     let reached = reach::find(client, &catalog, &diffs, Locking::Rows).await?;
+    changed.extend(reached.found.iter().map(|found| {
+        format!(
+            "{}: {} rows refer to restored rows by {} ({})",
+            found.table, found.rows, found.key, found.rule
+        )
+    }));
+    if !changed.is_empty() && !force {
+        return Ok(Some(Undone {
+            applied: Applied::default(),
+            changed,
+        }));
+    }
     forced.extend_from_slice(&reached.forced);
     let outside = Outside::new(&catalog, &reached);
     let (tables, keys_rebuilt) = change(client, &diffs, &outside, &ApplyOptions::default()).await?;
     row_security::force(client, &forced).await?;
     let sql = format!(
-        "UPDATE {}.state SET value = 'undone' WHERE key = 'status'; COMMIT",
+        "UPDATE {}.state SET value = 'undone' WHERE key = 'status'",
         quote_ident(schema)
     );
-    run(client, "commit the undo", &sql).await?;
-    Ok(Applied {
-        tables,
-        reach: reached.found,
-        keys_rebuilt,
-    })
+    run(client, "note the undo", &sql).await?;
+    Ok(Some(Undone {
+        applied: Applied {
+            tables,
+            reach: reached.found,
+            keys_rebuilt,
+        },
+        changed,
+    }))
 }
 
 /// Keeps a second undo out until the transaction ends. False when another one was faster.

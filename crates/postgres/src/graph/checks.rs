@@ -185,8 +185,13 @@ async fn check_label(
 }
 
 /// Where AGE is the real one, asks each graph in its own language.
+///
+/// AGE has to be loaded before the statement with `cypher()` is parsed. `LOAD` is for superusers
+/// alone; any of AGE's C functions loads it too, and the application's role may call those.
 pub(super) async fn probe(client: &Client) -> Result<(), Failure> {
-    let fail = |error: tokio_postgres::Error| failure_of("ask the graph in Cypher", &error);
+    let fail = |error: tokio_postgres::Error| {
+        failure_of("ask the graph in Cypher as the application does", &error)
+    };
     let real: bool = client
         .query_one(
             "SELECT EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
@@ -200,6 +205,10 @@ pub(super) async fn probe(client: &Client) -> Result<(), Failure> {
     if !real {
         return Ok(());
     }
+    client
+        .batch_execute("SELECT 'null'::ag_catalog.agtype")
+        .await
+        .map_err(fail)?;
     let graphs = client
         .query(
             "SELECT name::pg_catalog.text FROM ag_catalog.ag_graph ORDER BY 1",
@@ -208,14 +217,28 @@ pub(super) async fn probe(client: &Client) -> Result<(), Failure> {
         .await
         .map_err(fail)?;
     for row in graphs {
-        let sql = format!(
-            "BEGIN; LOAD 'age'; SET LOCAL search_path = ag_catalog, pg_catalog; \
-             SELECT * FROM ag_catalog.cypher({}, $$MATCH (n) RETURN count(n)$$) AS (n ag_catalog.agtype); ROLLBACK",
+        let query = format!(
+            "SELECT * FROM ag_catalog.cypher({}, $$MATCH (n) RETURN count(n)$$) AS (n ag_catalog.agtype)",
             quote_literal(&row.get::<_, String>(0))
         );
-        client.batch_execute(&sql).await.map_err(fail)?;
+        if let Err(first) = ask(client, "", &query).await {
+            // A server on which a call is not enough.
+            let loaded = ask(client, "LOAD 'age'; ", &query).await;
+            loaded.map_err(|second| fail(first).and(format!("and after LOAD 'age': {second}")))?;
+        }
     }
     Ok(())
+}
+
+/// Runs a query with AGE's names in sight, in a transaction that is rolled back.
+async fn ask(client: &Client, before: &str, query: &str) -> Result<(), tokio_postgres::Error> {
+    let sql =
+        format!("BEGIN; {before}SET LOCAL search_path = ag_catalog, pg_catalog; {query}; ROLLBACK");
+    let asked = client.batch_execute(&sql).await;
+    if asked.is_err() {
+        client.batch_execute("ROLLBACK").await?;
+    }
+    asked
 }
 
 /// The rows of a table as `pg_dump` writes them, counted and hashed.

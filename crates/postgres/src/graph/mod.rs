@@ -19,6 +19,7 @@ mod psql;
 mod scan;
 mod staged;
 mod switch;
+mod way_back;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -32,6 +33,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
+use crate::advisory::Advisory;
 use crate::connect::ConnectSpec;
 use crate::failure::failure_of;
 use crate::session::Session;
@@ -68,6 +70,10 @@ pub struct GraphTarget {
     rows: Option<BTreeMap<String, Rows>>,
     /// The session whose transaction holds the prepared renames.
     prepared: Option<Session>,
+    /// The session whose transaction holds the renames that lead back.
+    undoing: Option<Session>,
+    /// The session that keeps other restores of this graph out.
+    claimed: Option<Session>,
 }
 
 impl GraphTarget {
@@ -89,6 +95,8 @@ impl GraphTarget {
             options,
             rows: None,
             prepared: None,
+            undoing: None,
+            claimed: None,
         }
     }
 
@@ -117,6 +125,8 @@ impl GraphTarget {
                 options,
                 rows: None,
                 prepared: None,
+                undoing: None,
+                claimed: None,
             }),
             _ => Err(Failure::new(
                 FailureKind::Internal,
@@ -230,6 +240,14 @@ impl GraphTarget {
     }
 }
 
+async fn commit(session: &Session) -> Result<(), Failure> {
+    session
+        .client()
+        .batch_execute("COMMIT")
+        .await
+        .map_err(|error| failure_of("commit the names of the graph databases", &error))
+}
+
 /// `base` with a suffix, cut to what PostgreSQL keeps of a name.
 fn name(base: &str, suffix: &str) -> String {
     let mut end = base.len().min(MAX_NAME.saturating_sub(suffix.len()));
@@ -295,6 +313,17 @@ impl Target for GraphTarget {
         }
     }
 
+    async fn claim(&mut self) -> Result<(), Failure> {
+        if self.claimed.as_ref().is_none_or(Session::is_closed) {
+            let session = self.maintenance().await?;
+            let lock = Advisory::of(&format!("graph {}", self.database));
+            let attempted = format!("claim the graph database {}", self.database);
+            lock.claim(&session, &attempted).await?;
+            self.claimed = Some(session);
+        }
+        Ok(())
+    }
+
     async fn check(&mut self, restoring: &Restoring) -> Checked {
         let mut checked = Checked::default();
         if let Err(failure) = self.check_all(restoring, &mut checked).await {
@@ -351,15 +380,7 @@ impl Target for GraphTarget {
 
     async fn prepare(&mut self, restoring: &Restoring) -> Result<TargetPlan, Failure> {
         let plan = self.plan_of(restoring).await?;
-        let session = self.maintenance().await?;
-        let live = self.exists(&session, &self.database).await?;
-        let mut renames = Vec::new();
-        if live {
-            renames.push((self.database.clone(), self.kept.clone()));
-        }
-        renames.push((self.staging.clone(), self.database.clone()));
-        self.rename(&session, &renames).await?;
-        self.prepared = Some(session);
+        self.prepare_switch().await?;
         Ok(plan)
     }
 
@@ -371,11 +392,7 @@ impl Target for GraphTarget {
                 "the switch is not prepared",
             ));
         };
-        session
-            .client()
-            .batch_execute("COMMIT")
-            .await
-            .map_err(|error| failure_of("commit the names of the graph databases", &error))?;
+        commit(&session).await?;
         fault::check("graph.committed")
     }
 
@@ -403,83 +420,51 @@ impl Target for GraphTarget {
     }
 
     async fn standing(&mut self) -> Result<Standing, Failure> {
-        let session = self.maintenance().await?;
-        if self.exists(&session, &self.staging).await? {
-            return Ok(Standing::Old);
-        }
-        if !self.exists(&session, &self.database).await? {
-            return Ok(Standing::Old);
-        }
-        let live = self.connect(&self.database).await?;
-        let sql = format!(
-            "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = {})",
-            quote_literal(&self.undo_schema)
-        );
-        let row = live
-            .client()
-            .query_one(&sql, &[])
-            .await
-            .map_err(|error| failure_of("look into the graph database", &error))?;
-        Ok(if row.get(0) {
-            Standing::New
-        } else {
-            Standing::Old
-        })
+        let session = self.settled().await?;
+        self.look(&session).await
     }
 
-    async fn changed_since(&mut self) -> Result<Vec<String>, Failure> {
-        if self.standing().await? == Standing::Old {
-            return Ok(Vec::new());
+    async fn prepare_revert(&mut self, force: bool) -> Result<Vec<String>, Failure> {
+        self.prepare_way_back(force).await
+    }
+
+    async fn release(&mut self) {
+        for session in [self.prepared.take(), self.undoing.take()]
+            .into_iter()
+            .flatten()
+        {
+            session.rollback().await;
         }
-        let session = self.connect(&self.database).await?;
-        self.changes(&session).await
     }
 
     async fn revert(&mut self) -> Result<(), Failure> {
-        if let Some(session) = self.prepared.take() {
-            session.rollback().await;
+        if self.undoing.is_none() {
+            self.release().await;
+            self.prepare_way_back(true).await?;
         }
-        if self.standing().await? == Standing::Old {
-            return Ok(());
+        match self.undoing.take() {
+            Some(session) => commit(&session).await,
+            None => Ok(()),
         }
-        let session = self.maintenance().await?;
-        let mut renames = vec![(self.database.clone(), self.staging.clone())];
-        if self.exists(&session, &self.kept).await? {
-            renames.push((self.kept.clone(), self.database.clone()));
-        }
-        self.rename(&session, &renames).await?;
-        session
-            .client()
-            .batch_execute("COMMIT")
-            .await
-            .map_err(|error| failure_of("commit the names of the graph databases", &error))
+    }
+
+    async fn announce(&mut self) -> Result<(), Failure> {
+        // Whoever was connected was disconnected by the renames.
+        Ok(())
     }
 
     async fn discard(&mut self) -> Result<(), Failure> {
-        if let Some(session) = self.prepared.take() {
-            session.rollback().await;
-        }
-        let session = self.maintenance().await?;
+        self.release().await;
+        let session = self.settled().await?;
         self.drop_database(&session, &self.staging).await
     }
 
-    async fn forget(&mut self) -> Result<(), Failure> {
-        let live = self.standing().await? == Standing::New;
-        let session = self.maintenance().await?;
-        if live {
-            self.drop_database(&session, &self.kept).await?;
-            let restored = self.connect(&self.database).await?;
-            let sql = format!(
-                "DROP SCHEMA IF EXISTS {} CASCADE",
-                quote_ident(&self.undo_schema)
-            );
-            restored
-                .client()
-                .batch_execute(&sql)
-                .await
-                .map_err(|error| failure_of("drop the notes about the restored graph", &error))?;
+    async fn forget(&mut self, live: Standing) -> Result<(), Failure> {
+        match live {
+            Standing::New => self.drop_former().await,
+            // What was noted went with the staged database.
+            Standing::Old => Ok(()),
         }
-        Ok(())
     }
 }
 

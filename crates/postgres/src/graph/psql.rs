@@ -1,4 +1,9 @@
 //! `psql`, fed with a dump.
+//!
+//! `psql -1` would commit what it has read when its input ends, also when it ends because we were
+//! killed. So the transaction is ours: BEGIN stands in front of the dump and COMMIT behind the last
+//! statement, and an input that ends before is rolled back by the server. What stands behind the
+//! dump is sent only when all of the dump was taken and it ended outside of a table's rows.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -6,7 +11,7 @@ use std::process::Stdio;
 use arkstream_format::{Component, Member};
 use arkstream_pipeline::{Event, Failure, FailureKind, Restoring, fault};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::Command;
+use tokio::process::{ChildStdin, Command};
 
 use super::scan::DumpScan;
 use crate::connect::ConnectSpec;
@@ -43,6 +48,7 @@ pub(super) async fn load(
     spec: &ConnectSpec,
     restoring: &Restoring,
     member: &Member,
+    server_version: u32,
     behind: &str,
 ) -> Result<DumpScan, Failure> {
     let attempted = format!("load {} into {}", member.name, spec.database());
@@ -51,7 +57,6 @@ pub(super) async fn load(
         "-X",
         "-q",
         "-w",
-        "-1",
         "-v",
         "ON_ERROR_STOP=1",
         "-o",
@@ -96,49 +101,20 @@ pub(super) async fn load(
         }
         String::from_utf8_lossy(&kept).trim().to_owned()
     });
-    let mut scan = DumpScan::default();
-    let mut fed: Result<(), Failure> = Ok(());
-    if let Some(mut stdin) = child.stdin.take() {
-        let mut out = Vec::new();
-        for chunk in 0..member.chunks.len() {
-            if let Err(failure) = restoring.cancel.check() {
-                fed = Err(failure);
-                break;
+    let mut scan = DumpScan::for_server(server_version);
+    let fed = match child.stdin.take() {
+        Some(mut stdin) => {
+            let fed = feed(&mut stdin, restoring, member, &mut scan, behind).await;
+            if fed.is_err() {
+                // Before its input ends, so that it does not take the end for that of the dump.
+                let _ = child.kill().await;
             }
-            let raw = match super::read_chunk(restoring, member, chunk).await {
-                Ok(raw) => raw,
-                Err(failure) => {
-                    fed = Err(failure);
-                    break;
-                }
-            };
-            restoring.tell(Event::Read {
-                component: Component::Graph,
-                bytes: raw.len() as u64,
-            });
-            scan.push(&raw, &mut out);
-            if let Err(failure) = fault::check("graph.fed") {
-                fed = Err(failure);
-                break;
-            }
-            // A broken pipe means that psql has ended; its exit and its words say why.
-            if stdin.write_all(&out).await.is_err() {
-                break;
-            }
-            out.clear();
-        }
-        if fed.is_ok() {
-            scan.finish(&mut out);
-            out.push(b'\n');
-            out.extend_from_slice(behind.as_bytes());
-            let _ = stdin.write_all(&out).await;
             let _ = stdin.shutdown().await;
+            fed
         }
-    }
-    if let Err(failure) = fed {
-        let _ = child.kill().await;
-        return Err(failure);
-    }
+        None => Ok(()),
+    };
+    fed?;
     let status = child
         .wait()
         .await
@@ -155,4 +131,43 @@ pub(super) async fn load(
         format!("psql ended with {status}: {}", last.join("; ")),
     )
     .help("nothing live was touched; the server's log says more"))
+}
+
+/// Writes the dump and what stands behind it. A `psql` that has ended takes nothing any more: its
+/// exit and its words say why.
+async fn feed(
+    stdin: &mut ChildStdin,
+    restoring: &Restoring,
+    member: &Member,
+    scan: &mut DumpScan,
+    behind: &str,
+) -> Result<(), Failure> {
+    let mut out = b"BEGIN;\n".to_vec();
+    for chunk in 0..member.chunks.len() {
+        restoring.cancel.check()?;
+        let raw = super::read_chunk(restoring, member, chunk).await?;
+        restoring.tell(Event::Read {
+            component: Component::Graph,
+            bytes: raw.len() as u64,
+        });
+        scan.push(&raw, &mut out);
+        fault::check("graph.fed")?;
+        if stdin.write_all(&out).await.is_err() {
+            return Ok(());
+        }
+        out.clear();
+    }
+    if !scan.finish(&mut out) {
+        return Err(Failure::new(
+            FailureKind::Damaged,
+            format!("load {}", member.name),
+            "the dump ends in the middle of a table's rows",
+        )
+        .help("restore from another bundle; leave the graph out with --components"));
+    }
+    out.push(b'\n');
+    out.extend_from_slice(behind.as_bytes());
+    out.extend_from_slice(b"\n;COMMIT;\n");
+    let _ = stdin.write_all(&out).await;
+    Ok(())
 }

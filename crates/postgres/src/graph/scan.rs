@@ -5,11 +5,15 @@
 //! The rows of each block are counted and their hashes summed, so that the restored table can be
 //! held against the dump by the same COPY in the other direction. Outside of such blocks the two
 //! lines `\restrict` and `\unrestrict` of newer releases are dropped, for an older `psql` does not
-//! know them; inside a block such a line is a row.
+//! know them, and so is the setting `transaction_timeout` of `pg_dump` 17 for a server that is older
+//! than that; inside a block such a line is a row.
 //!
 //! Peak memory: one statement line (64 KiB are looked at), never a row.
 
 use std::collections::BTreeMap;
+
+/// What `pg_dump` sets from release 17 on, and servers know from the same release on.
+const TRANSACTION_TIMEOUT: (&[u8], u32) = (b"SET transaction_timeout = ", 170_000);
 
 /// Bytes of a line outside of rows that are kept to be looked at.
 const KEPT: usize = 64 << 10;
@@ -63,9 +67,19 @@ pub(super) struct DumpScan {
     line: Vec<u8>,
     /// Whether a line outside of rows has already been passed on in part.
     passed: bool,
+    /// Whether the server knows no `transaction_timeout`.
+    no_timeout: bool,
 }
 
 impl DumpScan {
+    /// A scanner of a dump for a server of that version (`server_version_num`).
+    pub(super) fn for_server(version: u32) -> Self {
+        Self {
+            no_timeout: version < TRANSACTION_TIMEOUT.1,
+            ..Self::default()
+        }
+    }
+
     /// Takes a piece of the dump and appends what `psql` may see of it.
     pub(super) fn push(&mut self, mut piece: &[u8], out: &mut Vec<u8>) {
         while !piece.is_empty() {
@@ -80,9 +94,14 @@ impl DumpScan {
         }
     }
 
-    /// Passes on what is left of a last line without an end.
-    pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
-        out.append(&mut self.line);
+    /// Passes on what is left of a last line without an end. Returns whether the dump may end here,
+    /// which it may not within the rows of a table.
+    pub(super) fn finish(&mut self, out: &mut Vec<u8>) -> bool {
+        let between = self.copying.is_none();
+        if between {
+            out.append(&mut self.line);
+        }
+        between
     }
 
     fn row(&mut self, head: &[u8], ends: bool, out: &mut Vec<u8>) {
@@ -122,7 +141,9 @@ impl DumpScan {
             return;
         }
         let line = std::mem::take(&mut self.line);
-        let hidden = line.starts_with(b"\\restrict ") || line.starts_with(b"\\unrestrict ");
+        let hidden = line.starts_with(b"\\restrict ")
+            || line.starts_with(b"\\unrestrict ")
+            || (self.no_timeout && line.starts_with(TRANSACTION_TIMEOUT.0));
         if !hidden {
             out.extend_from_slice(&line);
         }
@@ -154,7 +175,7 @@ mod tests {
         for piece in DUMP.as_bytes().chunks(pieces) {
             scan.push(piece, &mut out);
         }
-        scan.finish(&mut out);
+        assert!(scan.finish(&mut out));
         (scan, String::from_utf8(out).unwrap())
     }
 
@@ -174,6 +195,27 @@ mod tests {
                 "{pieces}"
             );
         }
+    }
+
+    #[test]
+    fn a_setting_that_the_server_does_not_know_is_hidden_and_a_row_like_it_is_not() {
+        let dump = "SET transaction_timeout = 0;\nCOPY t (a) FROM stdin;\nSET transaction_timeout = 0;\n\\.\n";
+        for (version, hidden) in [(150_020, 1), (170_000, 0)] {
+            let (mut scan, mut out) = (DumpScan::for_server(version), Vec::new());
+            scan.push(dump.as_bytes(), &mut out);
+            assert!(scan.finish(&mut out));
+            let lines = |text: &str| text.matches("transaction_timeout").count();
+            let out = String::from_utf8(out).unwrap();
+            assert_eq!(lines(dump) - lines(&out), hidden, "{version}");
+            assert_eq!(scan.tables["t (a)"].count, 1);
+        }
+    }
+
+    #[test]
+    fn a_dump_that_ends_within_rows_is_not_whole() {
+        let (mut scan, mut out) = (DumpScan::default(), Vec::new());
+        scan.push(b"COPY t (a) FROM stdin;\n1\n2", &mut out);
+        assert!(!scan.finish(&mut out));
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl GraphTarget {
     pub(super) async fn load(&mut self, restoring: &Restoring) -> Result<(), Failure> {
         let psql = psql::find(self.options.pg_path.as_deref())?;
         let graph = summary(restoring);
-        let session = self.maintenance().await?;
+        let session = self.settled().await?;
         if restoring.continues && self.is_loaded(&session, restoring).await? {
             restoring.keep(dump(restoring)?);
             return self.reapply(&graph.database, &graph.settings_sql).await;
@@ -147,11 +147,15 @@ impl GraphTarget {
             "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'",
             quote_ident(&self.staging)
         );
+        // A database that is created for a process that was killed appears later: who cleans up
+        // waits for this lock.
+        self.lock().keep(&session).await?;
         session
             .client()
             .batch_execute(&create)
             .await
             .map_err(|error| failure_of("create the staging database of the graph", &error))?;
+        self.lock().give_back(&session).await?;
         fault::check("graph.created")?;
         let fix_up = if graph.age_version.is_some() {
             age::FIX_UP
@@ -161,7 +165,8 @@ impl GraphTarget {
         // The notes' table commits with the dump: where it is, all of the dump is.
         let behind = format!("{fix_up}\n;{};\n", self.notes());
         let spec = self.admin.with_database(&self.staging);
-        let scan = psql::load(&psql, &spec, restoring, dump(restoring)?, &behind).await?;
+        let version = server_info(session.client()).await?.version_num;
+        let scan = psql::load(&psql, &spec, restoring, dump(restoring)?, version, &behind).await?;
         self.rows = Some(scan.tables);
         fault::check("graph.loaded")?;
         self.reapply(&graph.database, &graph.settings_sql).await

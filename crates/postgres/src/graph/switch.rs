@@ -14,19 +14,28 @@ use crate::sql::{quote_ident, quote_literal};
 const ATTEMPTS: u32 = 10;
 
 impl GraphTarget {
-    /// Who is connected to the live database, for people.
+    /// Who is connected to the live database, for people. Our own sessions that have just ended may
+    /// still be there for a moment.
     pub(super) async fn connected(&self, session: &Session) -> Result<Vec<String>, Failure> {
         let sql = format!(
             "SELECT pg_catalog.format('process %s (user %s, %s)', a.pid, a.usename, \
              COALESCE(NULLIF(a.application_name, ''), 'no application name')) \
-             FROM pg_catalog.pg_stat_activity a WHERE a.datname = {} AND a.pid <> pg_catalog.pg_backend_pid() ORDER BY a.pid",
+             FROM pg_catalog.pg_stat_activity a WHERE a.datname = {} AND a.pid <> pg_catalog.pg_backend_pid() \
+             AND a.application_name NOT LIKE 'arkstream restore%' ORDER BY a.pid",
             quote_literal(&self.database)
         );
-        let rows =
-            session.client().query(&sql, &[]).await.map_err(|error| {
+        let mut found = Vec::new();
+        for pause in [0, 100, 200] {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            let rows = session.client().query(&sql, &[]).await.map_err(|error| {
                 failure_of("ask who is connected to the graph database", &error)
             })?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
+            found = rows.iter().map(|row| row.get(0)).collect();
+            if found.is_empty() {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     pub(super) fn busy(&self, connected: &[String]) -> Failure {
@@ -47,8 +56,9 @@ impl GraphTarget {
         let client = session.client();
         let attempted = format!("rename the database {}", self.database);
         let fail = |error: tokio_postgres::Error| failure_of(&attempted, &error);
+        session.make_commits_durable().await?;
         let mut sql = format!(
-            "BEGIN; SET LOCAL lock_timeout = {}",
+            "SET LOCAL lock_timeout = {}",
             self.options.lock_timeout.as_millis().max(1)
         );
         for (from, to) in renames {
@@ -75,6 +85,8 @@ impl GraphTarget {
                 names.join(", ")
             );
             client.batch_execute(&end).await.map_err(fail)?;
+            client.batch_execute("BEGIN").await.map_err(fail)?;
+            self.lock().hold(session, self.options.lock_timeout).await?;
             match client.batch_execute(&sql).await {
                 Ok(()) => {
                     fault::check("graph.renamed")?;

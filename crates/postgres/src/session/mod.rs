@@ -151,6 +151,36 @@ impl Session {
         ))
     }
 
+    /// Settles what a session needs that changes live data.
+    ///
+    /// A server with `synchronous_commit` off answers before a commit is durable: after a crash of
+    /// it, rows would be gone that the record of the restore calls live. And it should notice soon
+    /// that the client of a long statement is gone; not every platform can.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn make_commits_durable(&self) -> Result<(), Failure> {
+        let attempted = format!("prepare the session on {}", self.spec.describe());
+        self.client
+            .batch_execute(
+                "SELECT pg_catalog.set_config('synchronous_commit', 'on', false) \
+                 WHERE pg_catalog.current_setting('synchronous_commit') = 'off'",
+            )
+            .await
+            .map_err(|error| failure_of(&attempted, &error))?;
+        let looked = self
+            .client
+            .batch_execute(
+                "SELECT pg_catalog.set_config(name, '10s', false) FROM pg_catalog.pg_settings \
+                 WHERE name = 'client_connection_check_interval'",
+            )
+            .await;
+        match looked {
+            Err(error) if error.as_db_error().is_none() => Err(failure_of(&attempted, &error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Ends the transaction, if there is one, whatever the session is doing. A session that does
     /// not obey in time is cut off: its connection is then closed.
     pub async fn rollback(&self) {

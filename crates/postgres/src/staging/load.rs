@@ -6,6 +6,7 @@ use arkstream_pipeline::{Event, Failure, FailureKind, Restoring, fault};
 use bytes::{Bytes, BytesMut};
 use futures::SinkExt;
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use super::{Staged, Staging};
 use crate::failure::failure_of;
@@ -54,6 +55,7 @@ impl Staging {
             client.batch_execute("BEGIN").await.map_err(fail)?;
         }
         let copied = self.copy(client, restoring, staged, entry, batches).await;
+        let mut taken = false;
         let done = match copied {
             Ok(copied) if copied == *rows => {
                 fault::check("part.copied")?;
@@ -63,10 +65,11 @@ impl Staging {
                     quote_literal(member)
                 );
                 let end = if transaction { "; COMMIT" } else { "" };
-                client
-                    .batch_execute(&format!("{checkpoint}{end}"))
-                    .await
-                    .map_err(fail)
+                let noted = client.batch_execute(&format!("{checkpoint}{end}")).await;
+                noted.map_err(|error| {
+                    taken = error.code() == Some(&SqlState::UNIQUE_VIOLATION);
+                    fail(error)
+                })
             }
             Ok(copied) => Err(Failure::new(
                 FailureKind::Damaged,
@@ -80,6 +83,14 @@ impl Staging {
             let _ = client.batch_execute("ROLLBACK").await;
         }
         drop(permit);
+        // The server has committed the same part meanwhile, for a process that was killed.
+        if transaction
+            && taken
+            && let Some(row) = client.query_opt(&known, &[]).await.map_err(fail)?
+        {
+            restoring.keep(entry);
+            return Ok(row.get::<_, i64>(0).unsigned_abs());
+        }
         done?;
         fault::check("part.committed")?;
         Ok(*rows)

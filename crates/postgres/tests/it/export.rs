@@ -13,7 +13,7 @@ use super::support::{Setting, catalog, database, psql_lines, setting, sorted, ta
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-async fn try_export(
+pub(crate) async fn try_export(
     spec: &ConnectSpec,
     setting: &Setting,
     tasks: Vec<TableTask>,

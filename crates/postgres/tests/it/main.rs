@@ -2,10 +2,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod age;
+mod bundle;
 mod connect;
 mod cutover;
 mod dump;
 mod export;
+mod graph;
 mod resume;
 mod snapshot;
+mod staging;
 mod support;

@@ -1,17 +1,19 @@
 //! What restores and undos left that did not come to their end.
 //!
-//! Each is ended by looking at its targets. One that loaded this very bundle for these very targets is
+//! Each that touches a place of this command is ended by looking at its targets; the others are not
+//! this command's business, and it may not have their credentials. One that loaded this very bundle for these very targets is
 //! continued; staging of another bundle or for another target is never built upon.
 
 use std::path::Path;
 
 use arkstream_bundle::records;
-use arkstream_format::{Component, RestorePhase, RestoreRecord, TargetPlace};
+use arkstream_format::{Component, RestoreRecord, TargetPlace};
 use arkstream_pipeline::{Failure, Restoring};
-use arkstream_restorer::{Recovered, Staged, recover};
+use arkstream_restorer::{Recovered, Staged, describe as phase, is_settled, recover};
 
 use super::{
     FolderLedger,
+    places::touches,
     targets::{self, Given},
 };
 use crate::{args::RestoreArgs, say::say};
@@ -25,16 +27,19 @@ pub(super) async fn settle(
     state: &Path,
 ) -> Result<Option<RestoreRecord>, Failure> {
     let given = Given::of(args)?;
+    let here = places(args, components, restoring, state)?;
     let mut continued = None;
     for record in records(state)? {
         let mut record = record?;
-        if !matches!(
-            record.phase,
-            RestorePhase::Staging
-                | RestorePhase::CuttingOver
-                | RestorePhase::Undoing
-                | RestorePhase::Forgetting
-        ) {
+        if is_settled(record.phase) {
+            continue;
+        }
+        if !touches(&record, &here) {
+            say(format!(
+                "warning: the restore {0} of another place is {1}: `arkstream undo {0}` ends it",
+                record.restore_id,
+                phase(record.phase)
+            ));
             continue;
         }
         let id = record.restore_id.clone();
@@ -45,7 +50,7 @@ pub(super) async fn settle(
             false => Staged::Remove,
         };
         let ended = |failure| could_not_end(&id, failure);
-        let mut done = recover(&mut record, &mut found, ledger, wanted)
+        let mut done = recover(&mut record, &mut found, ledger, wanted, false)
             .await
             .map_err(ended)?;
         if done == Recovered::Kept {
@@ -63,7 +68,7 @@ pub(super) async fn settle(
                 continued = Some(record);
                 continue;
             }
-            done = recover(&mut record, &mut found, ledger, Staged::Remove)
+            done = recover(&mut record, &mut found, ledger, Staged::Remove, false)
                 .await
                 .map_err(ended)?;
         }
@@ -104,6 +109,7 @@ pub(super) fn describe(id: &str, done: Recovered) -> String {
             "had been interrupted while loading: what it had loaded is removed, nothing live was touched"
         }
         Recovered::Finished => "had been interrupted after its cut-over: it is complete",
+        Recovered::StillLive => "had an undo that was interrupted before it began: it is live",
         Recovered::Forgotten => {
             "had been interrupted while its former state was dropped: it is gone"
         }

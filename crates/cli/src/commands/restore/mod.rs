@@ -1,6 +1,7 @@
 //! `arkstream restore`, `undo`, `forget`, `restores`
 
 mod leftovers;
+mod places;
 mod report;
 mod targets;
 
@@ -166,17 +167,26 @@ pub(crate) async fn run_undo(args: UndoArgs) -> Result<Code, Failure> {
     let ledger = FolderLedger(LedgerFolder::open(&state)?);
     let mut record = ledger.0.load(&args.id)?;
     let mut targets = targets::reopen(&record, &args.credentials, &Given::default())?;
-    match recover(&mut record, &mut targets, &ledger, Staged::Remove).await? {
+    let staged = Staged::Remove;
+    match recover(&mut record, &mut targets, &ledger, staged, args.force).await? {
         Recovered::Nothing | Recovered::Kept => {}
         done @ (Recovered::Discarded | Recovered::Reverted) => {
             output::print(&format!("{}\n", leftovers::describe(&args.id, done)))?;
             return Ok(Code::Complete);
         }
-        done @ (Recovered::Finished | Recovered::Forgotten) => {
+        done @ (Recovered::Finished | Recovered::StillLive | Recovered::Forgotten) => {
             say(leftovers::describe(&args.id, done))
         }
     }
-    undo(&mut record, &mut targets, &ledger, args.force).await?;
+    let newer = newer(&record, &state)?;
+    undo(
+        &mut record,
+        &mut targets,
+        &ledger,
+        args.force,
+        newer.as_deref(),
+    )
+    .await?;
     output::print(&format!(
         "the restore {} is undone: everything is as it was before\n",
         args.id
@@ -189,13 +199,47 @@ pub(crate) async fn run_forget(args: ForgetArgs) -> Result<Code, Failure> {
     let state = state_dir(args.credentials.state_dir.as_deref())?;
     let ledger = FolderLedger(LedgerFolder::open(&state)?);
     let mut record = ledger.0.load(&args.id)?;
-    let mut targets = targets::reopen(&record, &args.credentials, &Given::default())?;
-    forget(&mut record, &mut targets, &ledger).await?;
-    output::print(&format!(
-        "the former state before the restore {} is dropped\n",
-        args.id
-    ))?;
+    let newer = newer(&record, &state)?;
+    let was_staging = record.phase == RestorePhase::Staging;
+    let forgotten = async {
+        let mut targets = targets::reopen(&record, &args.credentials, &Given::default())?;
+        forget(
+            &mut record,
+            &mut targets,
+            &ledger,
+            args.force,
+            newer.as_deref(),
+        )
+        .await
+    }
+    .await;
+    match forgotten {
+        // It has touched nothing live, and what it was to load into may be gone for good.
+        Err(failure) if was_staging && args.force => {
+            say(format!(
+                "warning: {failure}; what was staged, if anything, is left where it is: {}",
+                places::staged(&record).join(", ")
+            ));
+            record.phase = RestorePhase::Discarded;
+            record.updated_at = chrono::Utc::now();
+            ledger.save(&record)?;
+        }
+        outcome => outcome?,
+    }
+    output::print(&match was_staging {
+        true => format!("the restore {} is given up\n", args.id),
+        false => format!(
+            "the former state before the restore {} is dropped\n",
+            args.id
+        ),
+    })?;
     Ok(Code::Complete)
+}
+
+/// A later restore of the same place, if there is one.
+fn newer(record: &RestoreRecord, state: &Path) -> Result<Option<String>, Failure> {
+    let all: Vec<RestoreRecord> = records(state)?.into_iter().flatten().collect();
+    Ok(places::newer(record, &all).map(|newer| newer.restore_id.clone()))
 }
 
 /// Lists restores.
@@ -250,7 +294,16 @@ pub(crate) fn run_list(args: &RestoresArgs) -> Result<Code, Failure> {
     Ok(code)
 }
 
+/// The state folder, from the root: it goes into records that are read from another folder.
 fn state_dir(named: Option<&Path>) -> Result<PathBuf, Failure> {
+    let dir = unresolved_state_dir(named)?;
+    std::path::absolute(&dir).map_err(|error| {
+        let attempted = format!("find the state folder {}", dir.display());
+        Failure::io(FailureKind::Usage, attempted, error)
+    })
+}
+
+fn unresolved_state_dir(named: Option<&Path>) -> Result<PathBuf, Failure> {
     if let Some(dir) = named {
         return Ok(dir.to_owned());
     }

@@ -106,7 +106,7 @@ pub(super) fn open(
                         state_dir: state.to_owned(),
                         connection: odoo.clone(),
                     },
-                ))
+                )?)
             }
             Component::Graph => {
                 let (admin, database, application) = graph(args)?

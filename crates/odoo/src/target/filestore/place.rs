@@ -6,7 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use arkstream_format::Member;
 use arkstream_pipeline::{BundleReader, Failure, FailureKind, fault, whole_chunks};
@@ -54,6 +54,22 @@ impl Owner {
             Ok(())
         }
     }
+}
+
+/// The path from the root, for a record: UTF-8 and independent of the working directory.
+pub(super) fn fixed(path: &Path) -> Result<PathBuf, Failure> {
+    let attempted = || format!("restore files by way of {}", path.display());
+    let fixed = std::path::absolute(path)
+        .map_err(|error| Failure::io(FailureKind::Refused, attempted(), error))?;
+    if fixed.to_str().is_none() {
+        return Err(Failure::new(
+            FailureKind::Refused,
+            attempted(),
+            "its path is not UTF-8, which the record of a restore must be",
+        )
+        .help("rename the folder, or name it by a link whose path is UTF-8"));
+    }
+    Ok(fixed)
 }
 
 /// `ab/ab` and 38 more hexadecimal digits, as Odoo names files.
@@ -375,6 +391,15 @@ pub(super) fn remove_folder(path: &Path) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_does_not_depend_on_the_working_directory() {
+        use std::os::unix::ffi::OsStrExt as _;
+        assert!(fixed(Path::new("filestore/db")).unwrap().is_absolute());
+        let strange = std::ffi::OsStr::from_bytes(b"/srv/\xff");
+        let refused = fixed(Path::new(strange)).unwrap_err();
+        assert_eq!(refused.kind, FailureKind::Refused);
+    }
 
     #[test]
     fn only_names_that_odoo_gives_are_taken() {

@@ -34,14 +34,15 @@ mod stage;
 mod tables;
 mod unmapped;
 mod views;
+mod way_back;
 
 use arkstream_format::{Component, TargetPlace};
 use arkstream_pipeline::{
     Checked, Event, Failure, FailureKind, Proof, Restoring, Standing, Target, TargetPlan, fault,
 };
 use arkstream_postgres::{
-    ApplyOptions, ConnectSpec, Session, Staging, TableDiff, TableRef, cutover, failure_of,
-    quote_ident,
+    Advisory, ApplyOptions, ConnectSpec, Session, Staging, TableDiff, TableRef, cutover,
+    failure_of, quote_ident,
 };
 use async_trait::async_trait;
 use tokio_postgres::Client;
@@ -66,6 +67,10 @@ pub struct ModelsTarget {
     loaded: Option<Loaded>,
     /// The session whose transaction holds the prepared switch.
     prepared: Option<Session>,
+    /// The session whose transaction holds the undo, executed and not committed.
+    undoing: Option<Session>,
+    /// The session that keeps other restores of this database out.
+    claimed: Option<Session>,
 }
 
 /// What one pass over the differences gives.
@@ -129,6 +134,8 @@ impl ModelsTarget {
             facts: None,
             loaded: None,
             prepared: None,
+            undoing: None,
+            claimed: None,
         }
     }
 
@@ -209,6 +216,7 @@ impl ModelsTarget {
         loaded: &Loaded,
     ) -> Result<TargetPlan, Failure> {
         let client = session.client();
+        session.make_commits_durable().await?;
         begin(client).await?;
         let tables: Vec<TableRef> = loaded
             .tables
@@ -238,10 +246,6 @@ impl ModelsTarget {
         .await?;
         cutover::row_security::force(client, &forced).await?;
         Ok(plan)
-    }
-
-    async fn undo_is_live(&self, client: &Client) -> Result<bool, Failure> {
-        cutover::is_live(client, &self.undo_schema).await
     }
 }
 
@@ -293,6 +297,16 @@ impl Target for ModelsTarget {
             staging_schema: self.staging_schema.clone(),
             undo_schema: self.undo_schema.clone(),
         }
+    }
+
+    async fn claim(&mut self) -> Result<(), Failure> {
+        if self.claimed.as_ref().is_none_or(Session::is_closed) {
+            let session = self.connect("claim").await?;
+            let attempted = format!("claim the database {}", self.spec.database());
+            Advisory::of("rows").claim(&session, &attempted).await?;
+            self.claimed = Some(session);
+        }
+        Ok(())
     }
 
     async fn check(&mut self, restoring: &Restoring) -> Checked {
@@ -426,44 +440,39 @@ impl Target for ModelsTarget {
 
     async fn standing(&mut self) -> Result<Standing, Failure> {
         let session = self.connect("inspection").await?;
-        Ok(if self.undo_is_live(session.client()).await? {
-            Standing::New
-        } else {
-            Standing::Old
-        })
+        self.look(&session).await
     }
 
-    async fn changed_since(&mut self) -> Result<Vec<String>, Failure> {
-        let session = self.connect("inspection").await?;
-        if !self.undo_is_live(session.client()).await? {
-            return Ok(Vec::new());
+    async fn prepare_revert(&mut self, force: bool) -> Result<Vec<String>, Failure> {
+        self.prepare_way_back(force).await
+    }
+
+    async fn release(&mut self) {
+        for session in [self.prepared.take(), self.undoing.take()]
+            .into_iter()
+            .flatten()
+        {
+            session.rollback().await;
         }
-        cutover::changed_since(session.client(), &self.undo_schema).await
     }
 
     async fn revert(&mut self) -> Result<(), Failure> {
-        if let Some(session) = self.prepared.take() {
-            session.rollback().await;
-        }
-        let session = self.connect("undo").await?;
-        let client = session.client();
-        if self.undo_is_live(client).await? {
-            cutover::undo(&session, &self.undo_schema, self.options.lock_timeout).await?;
-            numbering::drop_created(client, &self.undo_schema).await?;
-            numbering::signal(client).await?;
-        }
-        Ok(())
+        self.go_back().await
+    }
+
+    async fn announce(&mut self) -> Result<(), Failure> {
+        let session = self.connect("notice").await?;
+        numbering::signal(session.client()).await
     }
 
     async fn discard(&mut self) -> Result<(), Failure> {
-        if let Some(session) = self.prepared.take() {
-            session.rollback().await;
-        }
+        self.release().await;
         let session = self.connect("clean-up").await?;
+        self.look(&session).await?;
         self.staging.drop(session.client()).await
     }
 
-    async fn forget(&mut self) -> Result<(), Failure> {
+    async fn forget(&mut self, _live: Standing) -> Result<(), Failure> {
         let session = self.connect("clean-up").await?;
         session
             .client()

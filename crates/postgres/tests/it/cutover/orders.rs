@@ -1,7 +1,7 @@
 //! The orders in which rows have to change, and what must survive it.
 
 use arkstream_pipeline::FailureKind;
-use arkstream_postgres::{Strategy, cutover};
+use arkstream_postgres::Strategy;
 
 use super::world::{UNDO, World};
 
@@ -285,11 +285,7 @@ async fn a_violation_names_table_and_constraint_and_leaves_nothing() {
         .unwrap_err();
     assert!(failure.to_string().contains("one_code"), "{failure}");
     assert_eq!(world.everything().await, former);
-    assert!(
-        !cutover::is_live(world.session.client(), UNDO)
-            .await
-            .unwrap()
-    );
+    assert!(!world.is_live().await);
 }
 
 #[tokio::test]

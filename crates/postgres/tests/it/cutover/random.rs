@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arkstream_postgres::{Strategy, cutover};
+use arkstream_postgres::Strategy;
 
 use super::world::{UNDO, World};
 
@@ -362,11 +362,7 @@ async fn case(world: &World, seed: u64) {
         }
         assert_eq!(found(world, &tables).await, before, "undone, {told}");
         assert_eq!(world.shape("live").await, shape, "undone, {told}");
-        assert!(
-            !cutover::is_live(world.session.client(), UNDO)
-                .await
-                .unwrap()
-        );
+        assert!(!world.is_live().await);
         world.run(&format!("DROP SCHEMA {UNDO} CASCADE")).await;
     }
     world

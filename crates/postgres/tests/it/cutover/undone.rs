@@ -82,7 +82,7 @@ async fn undo_overwrites_what_changed_since_and_leaves_the_rest() {
 async fn undo_happens_once() {
     let world = restored().await;
     let client = world.session.client();
-    assert!(cutover::is_live(client, UNDO).await.unwrap());
+    assert!(world.is_live().await);
     let second = Session::connect(&world.spec, "second").await.unwrap();
     let (one, two) = tokio::join!(world.undo(), cutover::undo(&second, UNDO, WAIT));
     let done = [one.unwrap(), two.unwrap()];
@@ -92,7 +92,7 @@ async fn undo_happens_once() {
             .count(),
         1
     );
-    assert!(!cutover::is_live(client, UNDO).await.unwrap());
+    assert!(!world.is_live().await);
     world.run("UPDATE t SET name = 'later'").await;
     world.undo().await.unwrap();
     assert_eq!(
@@ -104,6 +104,80 @@ async fn undo_happens_once() {
     assert!(world.undo().await.unwrap().tables.is_empty());
     // The session is free of transactions.
     client.batch_execute("VACUUM public.t").await.unwrap();
+}
+
+/// A writer that commits while the undo waits for the table is not overwritten unasked.
+#[tokio::test]
+async fn changes_are_looked_for_behind_the_locks() {
+    let world = restored().await;
+    let writer = world.other.client();
+    writer
+        .batch_execute("BEGIN; UPDATE t SET name = 'mine' WHERE id = 3")
+        .await
+        .unwrap();
+    let late = async {
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        writer.batch_execute("COMMIT").await.unwrap();
+    };
+    let prepared = cutover::prepare_undo(&world.session, UNDO, WAIT, false);
+    let (undone, ()) = tokio::join!(prepared, late);
+    assert_eq!(undone.unwrap().unwrap().changed, ["t id 3 was changed"]);
+    world
+        .session
+        .client()
+        .batch_execute("COMMIT")
+        .await
+        .unwrap();
+    assert_eq!(
+        world
+            .number("SELECT count(*) FROM t WHERE name = 'mine'")
+            .await,
+        1
+    );
+    assert!(world.is_live().await);
+}
+
+/// The rows as a server commits them whose client was killed.
+#[tokio::test]
+async fn a_commit_in_doubt_is_waited_for() {
+    let world = World::new(ROWS).await;
+    world.want("t", "(1, 'new')").await;
+    let (catalog, diffs) = world.diffs(&["t"]).await;
+    let client = world.session.client();
+    client.batch_execute("BEGIN").await.unwrap();
+    let options = World::options(Strategy::Auto, false);
+    cutover::apply(client, &catalog, &diffs, &options)
+        .await
+        .unwrap();
+    let second = Session::connect(&world.spec, "second").await.unwrap();
+    let short = std::time::Duration::from_millis(200);
+    let refused = cutover::is_live(&second, UNDO, short).await.unwrap_err();
+    assert_eq!(refused.kind, FailureKind::Refused);
+    assert!(refused.why().contains("the restore"), "{refused}");
+    let late = async {
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        client.batch_execute("COMMIT").await.unwrap();
+    };
+    let (live, ()) = tokio::join!(cutover::is_live(&second, UNDO, WAIT), late);
+    assert!(live.unwrap());
+}
+
+#[tokio::test]
+async fn commits_are_durable_where_the_server_has_switched_that_off() {
+    let world = World::new(ROWS).await;
+    let shown = async |session: &Session| {
+        let row = session.client().query_one("SHOW synchronous_commit", &[]);
+        row.await.unwrap().get::<_, String>(0)
+    };
+    for (set, expected) in [("off", "on"), ("remote_write", "remote_write")] {
+        let database = world.spec.database();
+        let sql = format!("ALTER DATABASE \"{database}\" SET synchronous_commit = {set}");
+        world.run(&sql).await;
+        let session = Session::connect(&world.spec, "test").await.unwrap();
+        assert_eq!(shown(&session).await, set);
+        session.make_commits_durable().await.unwrap();
+        assert_eq!(shown(&session).await, expected);
+    }
 }
 
 #[tokio::test]
@@ -142,11 +216,7 @@ async fn undo_that_no_longer_fits_changes_nothing() {
     let failure = world.undo().await.unwrap_err();
     assert!(failure.to_string().contains("one_code"), "{failure}");
     assert_eq!(world.rows("t").await, ["(1,b)", "(2,a)"]);
-    assert!(
-        cutover::is_live(world.session.client(), UNDO)
-            .await
-            .unwrap()
-    );
+    assert!(world.is_live().await);
     world.run("DELETE FROM t WHERE id = 2").await;
     world.undo().await.unwrap();
     assert_eq!(world.rows("t").await, ["(1,a)"]);
@@ -158,17 +228,11 @@ async fn tables_and_columns_that_are_gone_are_told() {
     world
         .run("ALTER TABLE pair DROP COLUMN x; DROP TABLE rel")
         .await;
-    assert_eq!(
-        world.changed().await,
-        ["pair: columns are gone: x", "public.rel is gone"]
-    );
     let failure = world.undo().await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Refused);
-    assert!(
-        cutover::is_live(world.session.client(), UNDO)
-            .await
-            .unwrap()
-    );
+    let told = "pair: columns are gone: x; public.rel is gone";
+    assert!(failure.why().ends_with(told), "{failure}");
+    assert!(world.is_live().await);
 }
 
 #[tokio::test]
@@ -186,8 +250,8 @@ async fn the_undo_schema_vanishes_with_the_transaction() {
     )
     .await
     .unwrap();
-    assert!(cutover::is_live(client, UNDO).await.unwrap());
+    assert!(cutover::is_kept(client, UNDO).await.unwrap());
     world.session.rollback().await;
-    assert!(!cutover::is_live(client, UNDO).await.unwrap());
+    assert!(!cutover::is_kept(client, UNDO).await.unwrap());
     assert!(world.undo().await.unwrap().tables.is_empty());
 }

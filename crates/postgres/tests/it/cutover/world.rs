@@ -245,10 +245,15 @@ impl World {
         cutover::undo(&self.session, UNDO, WAIT).await
     }
 
+    /// What an undo would overwrite; the undo is not executed.
     pub(crate) async fn changed(&self) -> Vec<String> {
-        cutover::changed_since(self.session.client(), UNDO)
-            .await
-            .unwrap()
+        let look = cutover::prepare_undo(&self.session, UNDO, WAIT, false).await;
+        self.session.rollback().await;
+        look.unwrap().unwrap().changed
+    }
+
+    pub(crate) async fn is_live(&self) -> bool {
+        cutover::is_live(&self.session, UNDO, WAIT).await.unwrap()
     }
 
     /// Every constraint, index, comment, identity and row-level security of a schema.
