@@ -215,10 +215,24 @@ pub struct ReferencePlan {
     pub to: String,
     /// References that found their row under another id.
     pub mapped: u64,
-    /// References whose row was not found; they become NULL.
+    /// References whose row was not found.
     pub unmapped: u64,
     /// A few of the rows that were not found, for people.
     pub examples: Vec<String>,
+    /// What becomes of those.
+    pub lost: Lost,
+}
+
+/// What becomes of references whose row was not found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lost {
+    /// They become NULL.
+    #[default]
+    Emptied,
+    /// The rows that hold them are left out: without them they would hold for everybody.
+    RowLeftOut,
+    /// They are part of a text and stay as they are.
+    Kept,
 }
 
 /// Rows of a table outside the scope that a deletion reaches.

@@ -52,7 +52,8 @@ fn foreign(place: &Place) -> String {
          SELECT 'm' || t::text FROM mail_message t WHERE model IS NULL OR model NOT IN ({models}) UNION ALL \
          SELECT 'f' || t::text FROM mail_followers t WHERE res_model NOT IN ({models}) UNION ALL \
          SELECT 'n' || t::text FROM mail_notification t WHERE mail_message_id NOT IN ({own}) UNION ALL \
-         SELECT 'd' || t::text FROM ir_model_data t WHERE model NOT IN ({models}, 'ir.sequence', 'ir.sequence.date_range') UNION ALL \
+         SELECT 'd' || t::text FROM ir_model_data t WHERE model NOT IN ({models}) \
+           AND NOT (model = 'ir.sequence' AND module = 'ai_brain') UNION ALL \
          SELECT 'u' || t::text FROM res_users t UNION ALL SELECT 'p' || t::text FROM res_partner t UNION ALL \
          SELECT 'c' || t::text FROM res_company t UNION ALL SELECT 'v' || t::text FROM ir_model_fields t \
          ORDER BY 1"

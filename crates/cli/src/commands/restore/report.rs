@@ -6,7 +6,7 @@ use std::{fmt::Write as _, path::PathBuf};
 use serde_json::{Value, json};
 
 use arkstream_format::Component;
-use arkstream_pipeline::{Failure, FailureKind, Proof, TargetPlan};
+use arkstream_pipeline::{Failure, FailureKind, Lost, Proof, TargetPlan};
 use arkstream_restorer::{Restored, unmapped};
 
 use crate::{args::RestoreArgs, exit::Code, output, units};
@@ -113,9 +113,14 @@ pub(super) fn plan_text(plans: &Plans) -> String {
             }
         }
         for reference in plan.references.iter().filter(|r| r.unmapped > 0) {
+            let fate = match reference.lost {
+                Lost::Emptied => "are emptied",
+                Lost::RowLeftOut => "are lost, and their rows are left out",
+                Lost::Kept => "lead to other records or nowhere, and stay as they are",
+            };
             let _ = writeln!(
                 text,
-                "{} references from {} to {} are emptied, such as {}",
+                "{} references from {} to {} {fate}, such as {}",
                 reference.unmapped,
                 reference.from,
                 reference.to,
@@ -189,7 +194,7 @@ pub(super) fn finished(
         if unmapped > 0 {
             let _ = writeln!(
                 text,
-                "{unmapped} references were emptied; the report lists them"
+                "{unmapped} references did not find their records; the report lists them"
             );
         }
         for (component, proof) in restored.proofs.iter().filter(|(_, proof)| !proof.holds()) {
@@ -279,6 +284,11 @@ fn components_json(plans: &Plans) -> Value {
                     json!({
                         "from": r.from, "to": r.to, "mapped": r.mapped, "unmapped": r.unmapped,
                         "examples": r.examples,
+                        "lost": match r.lost {
+                            Lost::Emptied => "emptied",
+                            Lost::RowLeftOut => "row left out",
+                            Lost::Kept => "kept",
+                        },
                     })
                 })
                 .collect();

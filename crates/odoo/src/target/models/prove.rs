@@ -4,6 +4,7 @@ use arkstream_pipeline::{Failure, Proof};
 use arkstream_postgres::failure_of;
 
 use super::Mode;
+use super::diffs;
 use super::maps::Mapping;
 use super::shared;
 use super::tables::{Class, Table, col, row_text};
@@ -60,8 +61,8 @@ fn sums(mapping: &Mapping<'_>, table: &Table) -> Option<(String, String)> {
         let m = mapping.map(table);
         return Some((
             format!(
-                "{} FROM {x} x JOIN {m} m ON m.old = x.ark_old WHERE m.write",
-                sum("m.new", &row_text("x", names()))
+                "{} FROM {x} x JOIN {m} m ON m.old = x.ark_old LEFT JOIN {live} t ON t.id = m.new WHERE m.write",
+                sum("m.new", &diffs::wanted_text(table))
             ),
             format!(
                 "{} FROM {live} t JOIN {m} m ON m.new = t.id WHERE m.write",

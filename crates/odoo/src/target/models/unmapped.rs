@@ -1,11 +1,12 @@
 //! References that were lost on the way: counted before anything is written.
 
-use arkstream_pipeline::{Failure, FailureKind, ReferencePlan};
+use arkstream_pipeline::{Failure, FailureKind, Lost, ReferencePlan};
 use arkstream_postgres::{failure_of, quote_literal};
 
 use super::MissingReference;
 use super::maps::Mapping;
 use super::references::Reference;
+use super::shared;
 use super::tables::{Class, Column, Table, col};
 
 /// How many rows are named.
@@ -47,15 +48,28 @@ async fn one(
         ),
         _ => format!("{was} IS NOT NULL AND {now} IS NULL"),
     };
-    let written = if table.has_id() {
-        format!(
-            " JOIN {} m ON m.old = x.ark_old AND m.write",
-            mapping.map(table)
-        )
+    let left_out = shared::is_for_whom(table, &column.name);
+    let (joined, written) = if !table.has_id() {
+        let written = match table.class {
+            Class::Shared => shared::owned(mapping, table, "x"),
+            _ => "true".to_owned(),
+        };
+        (String::new(), written)
     } else {
-        String::new()
+        let map = mapping.map(table);
+        let joined = format!(" LEFT JOIN {map} m ON m.old = x.ark_old");
+        // A row that is left out has no part in the map, or keeps what the target has.
+        let written = if left_out {
+            format!(
+                "(m.write OR m.how = 'left out' OR (m.old IS NULL AND {}))",
+                shared::owned(mapping, table, "x")
+            )
+        } else {
+            "m.write".to_owned()
+        };
+        (joined, written)
     };
-    let from = format!("FROM {} x{written}", mapping.mapped(table));
+    let from = format!("FROM {} x{joined} WHERE {written}", mapping.mapped(table));
     let sql = format!(
         "SELECT pg_catalog.count(*) FILTER (WHERE {was}::pg_catalog.text <> {now}::pg_catalog.text AND NOT ({lost})), \
          pg_catalog.count(*) FILTER (WHERE {lost}) {from}"
@@ -77,11 +91,16 @@ async fn one(
         mapped: row.get::<_, i64>(0).unsigned_abs(),
         unmapped,
         examples: Vec::new(),
+        lost: if left_out {
+            Lost::RowLeftOut
+        } else {
+            Lost::Emptied
+        },
     };
     if unmapped > 0 {
         let shown = shown(mapping, column, &was);
         let sql =
-            format!("SELECT DISTINCT {shown} {from} WHERE {lost} ORDER BY 1 LIMIT {EXAMPLES}");
+            format!("SELECT DISTINCT {shown} {from} AND ({lost}) ORDER BY 1 LIMIT {EXAMPLES}");
         let rows = mapping.client.query(&sql, &[]).await.map_err(fail)?;
         plan.examples = rows.iter().map(|row| row.get(0)).collect();
     }
@@ -99,9 +118,26 @@ fn target_of(column: &Column) -> String {
     }
 }
 
-/// The id and, where the bundle knows it, what names the row.
+/// The id and, where the bundle knows it, what names the row. Never a plain value.
 fn shown(mapping: &Mapping<'_>, column: &Column, was: &str) -> String {
     let id = format!("pg_catalog.left({was}::pg_catalog.text, 60)");
+    if let Reference::ByCompany(model) = &column.reference {
+        let entry = match model {
+            Some(_) => {
+                "CASE WHEN e.value::pg_catalog.text ~ '^[0-9]{1,18}$' THEN 'company ' || e.key || ': ' || e.value::pg_catalog.text \
+                 ELSE 'company ' || e.key END"
+            }
+            None => "'company ' || e.key",
+        };
+        return format!(
+            "(SELECT pg_catalog.left(pg_catalog.string_agg({entry}, ', ' ORDER BY e.key), 60) FROM pg_catalog.jsonb_each({was}) e)"
+        );
+    }
+    if column.reference == Reference::Default {
+        return format!(
+            "CASE WHEN {was}::pg_catalog.text ~ '^[0-9]{{1,18}}$' THEN {was}::pg_catalog.text ELSE 'a value' END"
+        );
+    }
     let Reference::Table(target) = &column.reference else {
         return id;
     };
@@ -145,7 +181,7 @@ pub(super) fn judge(
     }
     let required: Vec<&&ReferencePlan> = lost
         .iter()
-        .filter(|reference| is_required(mapping, &reference.from))
+        .filter(|r| r.lost == Lost::Emptied && is_required(mapping, &r.from))
         .collect();
     let describe = |reference: &ReferencePlan| {
         format!(
