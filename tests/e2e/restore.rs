@@ -2,7 +2,9 @@
 
 mod compare;
 mod modes;
+mod people;
 mod refusals;
 mod round_trip;
+mod shared;
 mod stage;
 mod whole;

@@ -49,6 +49,13 @@ impl Place {
         place
     }
 
+    /// A bundle of the rows of this place.
+    pub(crate) fn bundle(&self) -> PathBuf {
+        let path = self.dir.join("bundle.zip");
+        run(&mut source().backup_of(&self.database, &path)).ok();
+        path
+    }
+
     fn of(database: String) -> Self {
         let dir = scratch("restore");
         Self {

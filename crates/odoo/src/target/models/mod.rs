@@ -147,7 +147,7 @@ impl ModelsTarget {
         client: &'a Client,
         facts: &'a Facts,
         loaded: &'a Loaded,
-        resolving: &'a Resolving,
+        resolving: &'a Resolving<'a>,
     ) -> Mapping<'a> {
         Mapping {
             client,
@@ -177,9 +177,9 @@ impl ModelsTarget {
         unmapped::judge(&mapping, &references, self.options.missing_reference)?;
         restoring.cancel.check()?;
         let mut diffs = diffs::make(&mapping).await?;
-        let mut notes = Vec::new();
+        let mut notes = identity::differing(&mapping).await?;
         if self.options.neutralize {
-            notes = neutralize::add(&mapping, &facts.catalog, &mut diffs).await?;
+            notes.extend(neutralize::add(&mapping, &facts.catalog, &mut diffs).await?);
         }
         let tables = diffs::count_all(&mapping).await?;
         let changed: u64 = tables
@@ -245,9 +245,10 @@ impl ModelsTarget {
     }
 }
 
-fn resolving(facts: &Facts) -> Resolving {
+fn resolving(facts: &Facts) -> Resolving<'_> {
     let (theirs, ours) = (&facts.metadata.database_uuid, &facts.registry.database_uuid);
     Resolving {
+        catalog: &facts.catalog,
         same_database: theirs.is_some() && theirs == ours,
         keep_dangling: facts.mode == Mode::Replace,
         models_here: facts
