@@ -82,3 +82,38 @@ fn a_many2one_without_a_foreign_key_is_kept_where_its_row_exists() {
         "t"
     );
 }
+
+#[test]
+fn links_that_lead_astray_are_counted() {
+    let (from, to) = (Place::copy(), Place::copy());
+    from.sql("UPDATE ai_message SET content = 'see /web/image/777777' WHERE id = 14");
+    let bundle = from.bundle();
+    let links = || {
+        let plan = json_of(to.rows(&bundle).args([
+            "--mode",
+            "replace",
+            "--dry-run",
+            "--missing-reference",
+            "null",
+        ]));
+        let references = plan["plan"]["components"]["models"]["references"].clone();
+        let references = references.as_array().expect("a list");
+        let found = references
+            .iter()
+            .find(|r| r["from"] == "public.ai_message.content");
+        found.map(|r| {
+            (
+                r["unmapped"].as_u64(),
+                r["examples"].to_string(),
+                r["lost"].clone(),
+            )
+        })
+    };
+    // In the database that it came from, an attachment that the bundle does not have may be there.
+    assert!(links().is_none_or(|(unmapped, ..)| unmapped == Some(0)));
+    to.sql("UPDATE ir_config_parameter SET value = 'another-database' WHERE key = 'database.uuid'");
+    let (unmapped, examples, lost) = links().expect("links of messages");
+    assert!(unmapped >= Some(1), "{unmapped:?}");
+    assert!(examples.contains("/web/image/777777"), "{examples}");
+    assert_eq!(lost, "kept");
+}

@@ -21,11 +21,15 @@ pub(super) async fn count(mapping: &Mapping<'_>) -> Result<Vec<ReferencePlan>, F
     let mut found = Vec::new();
     for table in mapping.tables.written() {
         for (k, column) in table.values().enumerate() {
-            if column.reference.can_be_lost() {
-                let plan = one(mapping, table, k, column).await?;
-                if plan.mapped + plan.unmapped > 0 {
-                    found.push(plan);
-                }
+            let plan = if column.reference == Reference::Links && table.has_id() {
+                links(mapping, table, column).await?
+            } else if column.reference.can_be_lost() {
+                one(mapping, table, k, column).await?
+            } else {
+                continue;
+            };
+            if plan.mapped + plan.unmapped > 0 {
+                found.push(plan);
             }
         }
     }
@@ -107,6 +111,60 @@ async fn one(
     Ok(plan)
 }
 
+/// Links to attachments inside a text. One whose attachment was not found stays as it is; that is
+/// right in the database it came from, unless the bundle knows the attachment and the target does not.
+async fn links(
+    mapping: &Mapping<'_>,
+    table: &Table,
+    column: &Column,
+) -> Result<ReferencePlan, Failure> {
+    let value = format!("{}::pg_catalog.text", col("w", &column.name));
+    let attachments = mapping
+        .tables
+        .odoo("ir_attachment")
+        .filter(|table| table.has_id());
+    let (join, new) = match attachments {
+        Some(attachments) => (
+            format!(" LEFT JOIN {} a ON a.old = l.id", mapping.map(attachments)),
+            "a.new",
+        ),
+        None => (String::new(), "NULL::pg_catalog.int8"),
+    };
+    let astray = if mapping.resolving.same_database {
+        format!(
+            "EXISTS (SELECT FROM {} z WHERE z.model = 'ir.attachment' AND z.id = l.id)",
+            mapping.staging.name("lost")
+        )
+    } else {
+        "true".to_owned()
+    };
+    let sql = format!(
+        "SELECT pg_catalog.count(*) FILTER (WHERE {new} <> l.id), \
+         pg_catalog.count(*) FILTER (WHERE {new} IS NULL AND {astray}), \
+         (pg_catalog.array_agg(DISTINCT l.link ORDER BY l.link) FILTER (WHERE {new} IS NULL AND {astray}))[1:{EXAMPLES}] \
+         FROM {w} w JOIN {map} m ON m.old = w.id AND m.write CROSS JOIN LATERAL \
+         (SELECT f.m[1] AS link, f.m[2]::pg_catalog.int8 AS id FROM \
+          pg_catalog.regexp_matches({value}, '(/web/(?:image|content)/([0-9]{{1,18}}))', 'g') f(m)) l{join} \
+         WHERE {value} ~ '/web/(image|content)/[0-9]'",
+        w = mapping.typed(table),
+        map = mapping.map(table),
+    );
+    let row = mapping.client.query_one(&sql, &[]).await.map_err(|error| {
+        failure_of(
+            &format!("count the links in {}.{}", table.entry.table, column.name),
+            &error,
+        )
+    })?;
+    Ok(ReferencePlan {
+        from: format!("{}.{}", table.entry.table, column.name),
+        to: "ir.attachment".to_owned(),
+        mapped: row.get::<_, i64>(0).unsigned_abs(),
+        unmapped: row.get::<_, i64>(1).unsigned_abs(),
+        examples: row.get::<_, Option<Vec<String>>>(2).unwrap_or_default(),
+        lost: Lost::Kept,
+    })
+}
+
 fn target_of(column: &Column) -> String {
     match &column.reference {
         Reference::Table(table) => table.clone(),
@@ -175,7 +233,10 @@ pub(super) fn judge(
     references: &[ReferencePlan],
     missing: MissingReference,
 ) -> Result<(), Failure> {
-    let lost: Vec<&ReferencePlan> = references.iter().filter(|r| r.unmapped > 0).collect();
+    let lost: Vec<&ReferencePlan> = references
+        .iter()
+        .filter(|r| r.unmapped > 0 && r.lost != Lost::Kept)
+        .collect();
     if lost.is_empty() {
         return Ok(());
     }
