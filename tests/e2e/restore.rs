@@ -2,6 +2,7 @@
 
 mod compare;
 mod modes;
+mod neutral;
 mod people;
 mod refusals;
 mod round_trip;

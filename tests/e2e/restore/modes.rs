@@ -309,31 +309,3 @@ fn deletions_that_reach_other_models_are_listed_and_need_cascade() {
     run(&mut place.after("undo")).ok();
     assert_eq!(place.every_row(), before);
 }
-
-#[test]
-fn a_neutralised_copy_does_not_act() {
-    let place = Place::copy();
-    place.sql(
-        "CREATE TABLE IF NOT EXISTS ir_mail_server (id serial PRIMARY KEY, name varchar, active bool); \
-         INSERT INTO ir_mail_server (name, active) VALUES ('out', true); ALTER TABLE ir_mail_server OWNER TO odoo; \
-         UPDATE ir_cron SET active = true",
-    );
-    assert_ne!(place.sql("SELECT count(*) FROM ir_cron WHERE active"), "0");
-    let report = json_of(
-        place
-            .rows(bundle())
-            .args(["--mode", "replace", "--neutralize"]),
-    );
-    assert_eq!(
-        place.sql("SELECT count(*) FROM ir_mail_server WHERE active"),
-        "0"
-    );
-    assert_eq!(place.sql("SELECT count(*) FROM ir_cron WHERE active"), "0");
-    let notes = report["components"]["models"]["notes"].to_string();
-    assert!(notes.contains("1 outgoing mail servers"), "{notes}");
-    run(&mut place.after("undo")).ok();
-    assert_eq!(
-        place.sql("SELECT count(*) FROM ir_mail_server WHERE active"),
-        "1"
-    );
-}

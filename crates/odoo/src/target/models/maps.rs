@@ -25,6 +25,8 @@ pub(super) struct Mapping<'a> {
     pub(super) on_conflict: OnConflict,
     pub(super) resolving: &'a Resolving<'a>,
     pub(super) subset: bool,
+    /// Whether the target becomes a copy that does not act.
+    pub(super) neutralized: bool,
 }
 
 impl Mapping<'_> {

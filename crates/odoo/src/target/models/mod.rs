@@ -157,6 +157,7 @@ impl ModelsTarget {
             on_conflict: self.options.on_conflict,
             resolving,
             subset: facts.chosen.is_subset(),
+            neutralized: self.options.neutralize,
         }
     }
 
@@ -234,6 +235,7 @@ impl ModelsTarget {
             &loaded.tables,
             loaded.sequences.as_ref(),
             &self.undo_schema,
+            &diffs,
         )
         .await?;
         cutover::row_security::force(client, &forced).await?;
