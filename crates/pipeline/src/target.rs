@@ -163,7 +163,7 @@ impl Checked {
 }
 
 /// What a restore does, or would do, to one target. Plain data.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct TargetPlan {
     /// Tables with their counts, in the order in which they are filled.
     pub tables: Vec<TablePlan>,
@@ -181,6 +181,8 @@ pub struct TargetPlan {
     pub switch: Vec<String>,
     /// Lines for people.
     pub notes: Vec<String>,
+    /// Why the restore itself would be refused. Only a rehearsal tells; the rest of the plan is whole.
+    pub refused: Option<Failure>,
 }
 
 /// What happens to the rows of one table.

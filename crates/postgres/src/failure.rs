@@ -76,9 +76,17 @@ fn holds_values(code: &str) -> bool {
         .any(|class| code.starts_with(class))
 }
 
-/// `Key (a, b)` of `Key (a, b)=(1, 2) already exists.`, in the server's language.
+/// `Key (a, b)` of `Key (a, b)=(x, y) already exists.`, in the server's language, with the values where
+/// all of them are numbers: a foreign key's are ids, and say which row is missing.
 fn key_of(detail: &str) -> Option<&str> {
     let end = detail.find(")=(")?;
+    let values = detail.get(end + 3..)?.split(')').next()?;
+    if values
+        .chars()
+        .all(|c| c.is_ascii_digit() || ", ".contains(c))
+    {
+        return detail.get(..end + 4 + values.len());
+    }
     detail.get(..=end)
 }
 
@@ -169,6 +177,10 @@ mod tests {
     fn of_a_key_only_the_names_of_its_columns_are_shown() {
         let detail = "Key (login, lower(name))=(secret@example.com, x) already exists.";
         assert_eq!(key_of(detail), Some("Key (login, lower(name))"));
+        assert_eq!(
+            key_of("Key (p_id)=(5) is not present in table \"p\"."),
+            Some("Key (p_id)=(5)")
+        );
         assert_eq!(key_of("Failing row contains (1, secret)."), None);
         for code in ["23502", "23514", "23505", "22P02", "44000"] {
             assert!(holds_values(code), "{code}");

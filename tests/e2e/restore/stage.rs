@@ -136,14 +136,23 @@ impl Place {
         run(&mut command).ok().json()
     }
 
-    /// Every row of every table of the Odoo database, as text.
+    /// Every row of every table of the Odoo database, as text, and the state of every sequence.
     #[track_caller]
     pub(crate) fn every_row(&self) -> String {
         every_row(&self.database)
     }
+
+    /// The same without sequences: an undo does not set them back.
+    #[track_caller]
+    pub(crate) fn every_row_of_tables(&self) -> String {
+        let all = self.every_row();
+        let rows = all.lines().filter(|line| !line.starts_with("sequence "));
+        rows.collect::<Vec<_>>().join("\n")
+    }
 }
 
-/// Every row of every table but our own, in the order of their text, and every sequence's state.
+/// Every row of every table but our own, in the order of their text, and every sequence's state but
+/// for those that tell workers of a change: a restore and its undo advance them.
 #[track_caller]
 pub(crate) fn every_row(database: &str) -> String {
     let server = &source().server;
@@ -155,6 +164,20 @@ pub(crate) fn every_row(database: &str) -> String {
              AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^(arkstream|pg_toast)' ORDER BY 1",
         )
         .expect("psql");
+    let sequences = server
+        .psql(
+            database,
+            "SELECT c.oid::regclass FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'S' \
+             AND n.nspname !~ '^arkstream' AND c.relname !~ '^base_(registry|cache)_signaling' ORDER BY 1",
+        )
+        .expect("psql");
+    assert!(sequences.lines().count() > 100, "{sequences}");
+    let states = sequences.lines().map(|name| {
+        format!(
+            "SELECT 'sequence {}: ' || last_value || ' ' || is_called AS line FROM {name}",
+            name.replace('\'', "''")
+        )
+    });
     let selects: Vec<String> = tables
         .lines()
         .map(|table| {
@@ -164,6 +187,7 @@ pub(crate) fn every_row(database: &str) -> String {
                 table
             )
         })
+        .chain(states)
         .collect();
     let sql = format!(
         "SET row_security = off; SELECT line FROM ({}) a ORDER BY line COLLATE \"C\"",

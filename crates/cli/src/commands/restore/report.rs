@@ -9,7 +9,11 @@ use arkstream_format::Component;
 use arkstream_pipeline::{Failure, FailureKind, Lost, Proof, TargetPlan};
 use arkstream_restorer::{Restored, unmapped};
 
-use crate::{args::RestoreArgs, exit::Code, output, units};
+use crate::{
+    args::RestoreArgs,
+    exit::{self, Code},
+    output, units,
+};
 
 type Plans = [(Component, TargetPlan)];
 
@@ -41,11 +45,33 @@ pub(super) fn dry_run(
         let mut plan = counts(plans);
         plan["components"] = components_json(plans);
         plan["warnings"] = json!(warnings);
+        plan["refused"] = json!(refused(plans).map(ToString::to_string));
         output::print_json(&json!({ "plan": plan }))?;
     } else {
         output::print(&format!("{}\nnothing was changed\n", plan_text(plans)))?;
     }
-    Ok(Code::Complete)
+    if let Some(failure) = refused(plans) {
+        exit::report(failure);
+        return Ok(Code::of(failure));
+    }
+    Ok(code_of(plans))
+}
+
+/// Why the restore itself would be refused.
+pub(super) fn refused(plans: &Plans) -> Option<&Failure> {
+    plans.iter().find_map(|(_, plan)| plan.refused.as_ref())
+}
+
+fn code_of(plans: &Plans) -> Code {
+    let dropped = plans
+        .iter()
+        .flat_map(|(_, plan)| &plan.tables)
+        .any(|table| !table.columns_dropped.is_empty());
+    if unmapped(plans) > 0 || dropped {
+        Code::LeftOut
+    } else {
+        Code::Complete
+    }
 }
 
 /// A plan for people.
@@ -238,16 +264,7 @@ pub(super) fn finished(
             restored.id
         )));
     }
-    let dropped = restored
-        .plans
-        .iter()
-        .flat_map(|(_, plan)| &plan.tables)
-        .any(|table| !table.columns_dropped.is_empty());
-    Ok(if restored.unmapped() > 0 || dropped {
-        Code::LeftOut
-    } else {
-        Code::Complete
-    })
+    Ok(code_of(&restored.plans))
 }
 
 fn counts(plans: &Plans) -> Value {

@@ -262,7 +262,7 @@ fn open(path: &Path, member: &Member, hasher: &mut Sha1) -> io::Result<(File, us
         return Ok((file, kept));
     }
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok((options(true)?, 0)),
     }
 }
