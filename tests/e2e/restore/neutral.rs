@@ -79,9 +79,7 @@ fn a_neutralised_copy_sends_no_mail_by_the_server_of_odoos_configuration() {
 fn a_neutralised_copy_of_everything_is_proven() {
     let (from, to) = (Place::copy(), Place::copy());
     from.sql("UPDATE ir_cron SET active = true");
-    let path = from.dir.join("all.zip");
-    let mut backup = super::stage::source().backup_of(&from.database, &path);
-    run(backup.args(["--profile", "all"])).ok();
+    let path = from.bundle_of(&["--profile", "all"]);
     to.sql("INSERT INTO ir_config_parameter (id, key, value) VALUES (900, 'database.is_neutralized', 'false')");
     let report = json_of(to.rows(&path).args([
         "--mode",
