@@ -39,8 +39,8 @@ impl RestoreRecord {
 }
 
 /// How far a restore is. The legal transitions: staging → discarded; staging → cutting-over →
-/// live or reverted, or staging again when it was killed or may succeed later; live → undoing →
-/// reverted, or live again when nothing was brought back; live → forgetting → forgotten.
+/// proving or reverted, or staging again when it was killed or may succeed later; proving → live;
+/// live → undoing → reverted, or live again when nothing was brought back; live → forgetting → forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RestorePhase {
@@ -48,6 +48,8 @@ pub enum RestorePhase {
     Staging,
     /// The switch is under way: each target is old or new.
     CuttingOver,
+    /// Every target is new and is held against the bundle; what was staged is not removed yet.
+    Proving,
     /// Every target is new; the former state is kept.
     Live,
     /// An undo is under way.

@@ -37,5 +37,5 @@ pub use sink::{
 };
 pub use source::{PlannedItem, Source, SourcePlan, SourceReport};
 pub use target::{
-    Checked, Proof, Reach, ReferencePlan, Restoring, Standing, TablePlan, Target, TargetPlan,
+    Checked, Lost, Proof, Reach, ReferencePlan, Restoring, Standing, TablePlan, Target, TargetPlan,
 };

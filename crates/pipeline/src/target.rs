@@ -182,7 +182,7 @@ impl Checked {
 }
 
 /// What a restore does, or would do, to one target. Plain data.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct TargetPlan {
     /// Tables with their counts, in the order in which they are filled.
     pub tables: Vec<TablePlan>,
@@ -200,6 +200,8 @@ pub struct TargetPlan {
     pub switch: Vec<String>,
     /// Lines for people.
     pub notes: Vec<String>,
+    /// Why the restore itself would be refused. Only a rehearsal tells; the rest of the plan is whole.
+    pub refused: Option<Failure>,
 }
 
 /// What happens to the rows of one table.
@@ -234,10 +236,24 @@ pub struct ReferencePlan {
     pub to: String,
     /// References that found their row under another id.
     pub mapped: u64,
-    /// References whose row was not found; they become NULL.
+    /// References whose row was not found.
     pub unmapped: u64,
     /// A few of the rows that were not found, for people.
     pub examples: Vec<String>,
+    /// What becomes of those.
+    pub lost: Lost,
+}
+
+/// What becomes of references whose row was not found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lost {
+    /// They become NULL.
+    #[default]
+    Emptied,
+    /// The rows that hold them are left out: without them they would hold for everybody.
+    RowLeftOut,
+    /// They are part of a text and stay as they are.
+    Kept,
 }
 
 /// Rows of a table outside the scope that a deletion reaches.

@@ -1,7 +1,9 @@
 //! From the server's errors to failures that say what to do.
 //!
 //! Only the server's primary message, its detail and its hint are shown, never the statement or
-//! a value that was bound to it. Passwords cannot occur: the protocol never sends one back.
+//! a value that was bound to it. Details that may hold what a row holds (classes 22, 23 and 44:
+//! "Failing row contains …", "Key (login)=(…) already exists") are cut down to the names in them.
+//! Passwords cannot occur: the protocol never sends one back.
 
 use std::error::Error as _;
 
@@ -46,7 +48,13 @@ pub(crate) fn is_vanished(error: &tokio_postgres::Error) -> bool {
 fn of_server(attempted: &str, error: &DbError) -> Failure {
     let (kind, help) = classify(error);
     let mut why = error.message().to_owned();
-    if let Some(detail) = error.detail() {
+    let detail = match error.detail() {
+        Some(detail) if holds_values(error.code().code()) => key_of(detail)
+            .map(str::to_owned)
+            .or_else(|| error.column().map(|column| format!("column {column}"))),
+        detail => detail.map(str::to_owned),
+    };
+    if let Some(detail) = detail {
         why.push_str(&format!(" ({detail})"));
     }
     why.push_str(&format!(" [SQLSTATE {}]", error.code().code()));
@@ -59,6 +67,27 @@ fn of_server(attempted: &str, error: &DbError) -> Failure {
         Some(help) => failure.help(help),
         None => failure,
     }
+}
+
+/// Whether the server puts values of rows into the details of such errors.
+fn holds_values(code: &str) -> bool {
+    ["22", "23", "44"]
+        .iter()
+        .any(|class| code.starts_with(class))
+}
+
+/// `Key (a, b)` of `Key (a, b)=(x, y) already exists.`, in the server's language, with the values where
+/// all of them are numbers: a foreign key's are ids, and say which row is missing.
+fn key_of(detail: &str) -> Option<&str> {
+    let end = detail.find(")=(")?;
+    let values = detail.get(end + 3..)?.split(')').next()?;
+    if values
+        .chars()
+        .all(|c| c.is_ascii_digit() || ", ".contains(c))
+    {
+        return detail.get(..end + 4 + values.len());
+    }
+    detail.get(..=end)
 }
 
 fn classify(error: &DbError) -> (FailureKind, Option<String>) {
@@ -141,5 +170,25 @@ fn of_connection(attempted: &str, error: &tokio_postgres::Error) -> Failure {
         failure.help("the connection was lost; see the server's log for why, then run again")
     } else {
         failure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_key_only_the_names_of_its_columns_are_shown() {
+        let detail = "Key (login, lower(name))=(secret@example.com, x) already exists.";
+        assert_eq!(key_of(detail), Some("Key (login, lower(name))"));
+        assert_eq!(
+            key_of("Key (p_id)=(5) is not present in table \"p\"."),
+            Some("Key (p_id)=(5)")
+        );
+        assert_eq!(key_of("Failing row contains (1, secret)."), None);
+        for code in ["23502", "23514", "23505", "22P02", "44000"] {
+            assert!(holds_values(code), "{code}");
+        }
+        assert!(!holds_values("40P01"));
     }
 }

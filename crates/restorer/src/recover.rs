@@ -74,6 +74,12 @@ pub async fn recover(
             enter(record, RestorePhase::Live, ledger)?;
             Ok(Recovered::Finished)
         }
+        RestorePhase::Proving => {
+            announce_all(targets).await?;
+            discard_all(targets).await?;
+            enter(record, RestorePhase::Live, ledger)?;
+            Ok(Recovered::Finished)
+        }
         RestorePhase::Undoing if all_new(targets).await? => {
             enter(record, RestorePhase::Live, ledger)?;
             Ok(Recovered::StillLive)
@@ -168,8 +174,8 @@ pub async fn forget(
     }
     claim_all(targets).await?;
     match record.phase {
-        RestorePhase::Live | RestorePhase::Forgetting => {
-            if record.phase == RestorePhase::Live && !force {
+        RestorePhase::Proving | RestorePhase::Live | RestorePhase::Forgetting => {
+            if record.phase != RestorePhase::Forgetting && !force {
                 demand_live(record, targets, "forget", newer).await?;
             }
             enter(record, RestorePhase::Forgetting, ledger)?;
@@ -204,6 +210,7 @@ pub fn describe(phase: RestorePhase) -> &'static str {
             "still loading, or was killed while loading; nothing live was touched"
         }
         RestorePhase::CuttingOver => "in the middle of its cut-over",
+        RestorePhase::Proving => "live, or was killed while it was proven",
         RestorePhase::Live => "live; its former state is kept",
         RestorePhase::Undoing => "in the middle of an undo",
         RestorePhase::Reverted => "undone",

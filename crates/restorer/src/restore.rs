@@ -199,17 +199,20 @@ impl Restore {
             Ok(plans) => plans,
             Err(failure) => return Err(self.take_back(failure).await),
         };
-        if let Err(failure) = self.enter(RestorePhase::Live) {
+        if let Err(failure) = self.enter(RestorePhase::Proving) {
             return Err(failure.and(
                 "everything is restored and live, and the next command completes the record",
             ));
         }
         let proved = self.prove().await;
         // What is staged is of no use any more, whatever the proof says.
-        if let Err(failure) = discard_all(&mut self.targets).await {
+        let tidied = match discard_all(&mut self.targets).await {
+            Ok(()) => self.enter(RestorePhase::Live),
+            stuck => stuck,
+        };
+        if let Err(failure) = tidied {
             self.restoring.tell(Event::Warning(format!(
-                "{failure}; it holds nothing that is live, and goes with `arkstream forget {id}` \
-                 or `arkstream undo {id}`",
+                "{failure}; the restore {id} is live, and the next command removes what it had staged",
                 id = self.restoring.id
             )));
         }

@@ -2,6 +2,8 @@
 
 UPDATE res_users SET login = CASE id WHEN 1 THEN '__system__' WHEN 2 THEN 'admin' ELSE 'user' || id || '@example.com' END, active = id <> 1, partner_id = id, company_id = 1;
 UPDATE res_partner SET email = CASE id WHEN 3 THEN NULL WHEN 5 THEN 'user4@example.com' ELSE email END, active = id <> 1, company_id = NULL WHERE id <= 10;
+-- Whom members are, can be told by their e-mail.
+UPDATE res_partner p SET email = 'member' || p.id || '@example.com' FROM sam_member m WHERE m.partner_id = p.id AND p.id > 10 AND p.email IS NULL;
 UPDATE res_company SET name = CASE id WHEN 1 THEN 'My Company' ELSE 'Second Company' END, partner_id = 10 + id, parent_id = CASE id WHEN 2 THEN 1 END;
 UPDATE res_company SET parent_path = CASE id WHEN 1 THEN '1/' ELSE '1/' || id || '/' END;
 UPDATE res_currency SET name = (ARRAY['EUR', 'USD', 'JPY'])[id], symbol = (ARRAY['€', '$', '¥'])[id], rounding = (ARRAY[0.010000, 0.01, 1])[id]::numeric, active = true;
@@ -53,11 +55,12 @@ INSERT INTO ir_sequence (id, name, code, implementation, active, prefix, number_
     (2, 'AI Conversation', 'ai.conversation', 'standard', true, 'CONV/%(year)s/', 1, 1, 6, 1, false, 1, '2024-01-01', 1, '2024-01-01'),
     (3, 'SAM Member', 'sam.member', 'no_gap', true, 'M', 42, 1, 4, NULL, false, 1, '2024-01-01', 1, '2024-01-01'),
     (4, 'Workflow Execution', 'executions', 'standard', true, 'EX', 1, 10, 5, NULL, true, 1, '2024-01-01', 1, '2024-01-01'),
-    (5, 'Project Task', 'project.task', 'standard', true, NULL, 1, 1, 0, NULL, false, 1, '2024-01-01', 1, '2024-01-01');
+    (5, 'Project Task', 'project.task', 'standard', true, NULL, 1, 1, 0, NULL, true, 1, '2024-01-01', 1, '2024-01-01');
 INSERT INTO ir_sequence_date_range (id, date_from, date_to, sequence_id, number_next, create_uid, create_date, write_uid, write_date) VALUES
-    (1, '2024-01-01', '2024-12-31', 4, 1, 1, '2024-01-01', 1, '2024-01-01'), (2, '2025-01-01', '2025-12-31', 4, 1, 1, '2025-01-01', 1, '2025-01-01');
+    (1, '2024-01-01', '2024-12-31', 4, 1, 1, '2024-01-01', 1, '2024-01-01'), (2, '2025-01-01', '2025-12-31', 4, 1, 1, '2025-01-01', 1, '2025-01-01'),
+    (3, '2025-01-01', '2025-12-31', 5, 1, 1, '2025-01-01', 1, '2025-01-01');
 CREATE SEQUENCE ir_sequence_001; CREATE SEQUENCE ir_sequence_002; CREATE SEQUENCE ir_sequence_004 INCREMENT 10; CREATE SEQUENCE ir_sequence_005;
-CREATE SEQUENCE ir_sequence_004_001 INCREMENT 10; CREATE SEQUENCE ir_sequence_004_002 INCREMENT 10;
+CREATE SEQUENCE ir_sequence_004_001 INCREMENT 10; CREATE SEQUENCE ir_sequence_004_002 INCREMENT 10; CREATE SEQUENCE ir_sequence_005_003;
 SELECT setval('ir_sequence_001', 1234), setval('ir_sequence_002', 777), setval('ir_sequence_004_001', 501), setval('ir_sequence_004_002', 91, false);
 CREATE SEQUENCE base_registry_signaling; CREATE SEQUENCE base_cache_signaling_default; CREATE SEQUENCE base_cache_signaling_assets;
 CREATE SEQUENCE base_cache_signaling_templates; CREATE SEQUENCE base_cache_signaling_routing; CREATE SEQUENCE base_cache_signaling_groups;

@@ -85,6 +85,9 @@ INSERT INTO xid SELECT '__export__', 'ai_conversation_' || id || '_' || left(md5
 INSERT INTO xid SELECT '__import__', 'doc ' || id || '.é', 'sam.knowledge.doc', id, false FROM ONLY sam_knowledge_doc WHERE id <= 3;
 INSERT INTO xid SELECT 'sale', 'product_' || id, 'product.product', id, false FROM product_product WHERE id <= 10;
 INSERT INTO xid SELECT 'sale', 'order_' || id, 'sale.order', id, false FROM sale_order WHERE id <= 5;
+-- Numbering of other modules, and of the stack's own.
+INSERT INTO xid VALUES ('sale', 'seq_sale_order', 'ir.sequence', 1, true), ('project', 'seq_task', 'ir.sequence', 5, true),
+    ('project', 'seq_task_2025', 'ir.sequence.date_range', 3, true), ('ai_brain', 'seq_conversation', 'ir.sequence', 2, true);
 INSERT INTO xid VALUES ('ai_brain', 'agent_that_was_deleted', 'ai.agent.registry', 99999, true);
 INSERT INTO ir_model_data (id, module, name, model, res_id, noupdate, create_uid, create_date, write_uid, write_date)
 SELECT row_number() OVER (), module, name, model, res_id, noupdate, 1, '2024-01-01', 1, '2024-01-01'

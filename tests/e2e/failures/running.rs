@@ -86,16 +86,6 @@ impl Running {
             .collect()
     }
 
-    /// Whether it was stopped by a signal.
-    pub(crate) fn is_stopped(&self) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
-        stat.is_ok_and(|stat| {
-            stat.rsplit(") ")
-                .next()
-                .is_some_and(|rest| rest.starts_with('T'))
-        })
-    }
-
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("our child").is_some()
     }

@@ -320,3 +320,52 @@ fn no_record_holds_a_password() {
     }
     assert_eq!(seen, 1);
 }
+
+#[test]
+fn a_dry_run_says_what_the_switch_takes_and_ends_as_the_restore_would() {
+    let place = Place::copy();
+    place.sql("UPDATE ai_message SET content = 'mine'");
+    let ended = run(place
+        .rows(bundle())
+        .args(["--mode", "replace", "--dry-run"]))
+    .expect_code(0);
+    for part in [
+        "foreign keys stay live",
+        "estimates:",
+        "write-ahead log",
+        "for staging",
+    ] {
+        assert!(ended.stdout.contains(part), "{part} in {}", ended.stdout);
+    }
+    place.sql("UPDATE ir_config_parameter SET value = 'another' WHERE key = 'database.uuid'");
+    let lossy = ["--mode", "replace", "--missing-reference", "null"];
+    run(place.rows(bundle()).args(lossy).arg("--dry-run")).expect_code(3);
+    run(place.rows(bundle()).args(lossy)).expect_code(3);
+}
+
+#[test]
+fn who_writes_and_what_may_not_be_made_is_told_by_the_check() {
+    let place = Place::copy();
+    place.sql(&format!(
+        "REVOKE TEMPORARY ON DATABASE {0} FROM PUBLIC; ALTER DATABASE {0} OWNER TO postgres; GRANT CREATE ON DATABASE {0} TO odoo",
+        place.database
+    ));
+    let mut writer = std::process::Command::new(source().server.bin_dir().join("psql"));
+    writer.arg(source().url(&place.database)).args([
+        "-c",
+        "BEGIN; UPDATE ai_message SET content = 'x' WHERE id = 1; SELECT pg_sleep(300)",
+    ]);
+    writer
+        .env("PGAPPNAME", "slow report")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut writer = writer.spawn().expect("psql");
+    while place.sql("SELECT count(*) FROM pg_locks WHERE relation = 'ai_message'::regclass AND mode = 'RowExclusiveLock'") == "0" {
+        thread::sleep(Duration::from_millis(20));
+    }
+    run(place.rows(bundle()).args(["--mode", "replace"]))
+        .expect_code(6)
+        .says(&["slow report", "ai_message", "GRANT TEMPORARY"]);
+    let _ = writer.kill();
+    let _ = writer.wait();
+}

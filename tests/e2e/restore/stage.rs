@@ -49,6 +49,22 @@ impl Place {
         place
     }
 
+    /// A bundle of the rows of this place.
+    pub(crate) fn bundle(&self) -> PathBuf {
+        self.bundle_of(&[])
+    }
+
+    /// The same with more options. Other tests copy the graph meanwhile, so it is left alone.
+    pub(crate) fn bundle_of(&self, options: &[&str]) -> PathBuf {
+        let path = self.dir.join("bundle.zip");
+        let mut backup = arkstream();
+        backup.args(["backup", "--no-graph", "--no-chroma", "--progress", "none"]);
+        backup.args(["--odoo-db", &source().url(&self.database)]);
+        backup.arg("--filestore").arg(&source().filestore);
+        run(backup.args(options).arg("--out").arg(&path)).ok();
+        path
+    }
+
     fn of(database: String) -> Self {
         let dir = scratch("restore");
         Self {
@@ -134,14 +150,23 @@ impl Place {
         run(&mut command).ok().json()
     }
 
-    /// Every row of every table of the Odoo database, as text.
+    /// Every row of every table of the Odoo database, as text, and the state of every sequence.
     #[track_caller]
     pub(crate) fn every_row(&self) -> String {
         every_row(&self.database)
     }
+
+    /// The same without sequences: an undo does not set them back.
+    #[track_caller]
+    pub(crate) fn every_row_of_tables(&self) -> String {
+        let all = self.every_row();
+        let rows = all.lines().filter(|line| !line.starts_with("sequence "));
+        rows.collect::<Vec<_>>().join("\n")
+    }
 }
 
-/// Every row of every table but our own, in the order of their text, and every sequence's state.
+/// Every row of every table but our own, in the order of their text, and every sequence's state but
+/// for those that tell workers of a change: a restore and its undo advance them.
 #[track_caller]
 pub(crate) fn every_row(database: &str) -> String {
     let server = &source().server;
@@ -153,6 +178,20 @@ pub(crate) fn every_row(database: &str) -> String {
              AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^(arkstream|pg_toast)' ORDER BY 1",
         )
         .expect("psql");
+    let sequences = server
+        .psql(
+            database,
+            "SELECT c.oid::regclass FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'S' \
+             AND n.nspname !~ '^arkstream' AND c.relname !~ '^base_(registry|cache)_signaling' ORDER BY 1",
+        )
+        .expect("psql");
+    assert!(sequences.lines().count() > 100, "{sequences}");
+    let states = sequences.lines().map(|name| {
+        format!(
+            "SELECT 'sequence {}: ' || last_value || ' ' || is_called AS line FROM {name}",
+            name.replace('\'', "''")
+        )
+    });
     let selects: Vec<String> = tables
         .lines()
         .map(|table| {
@@ -162,6 +201,7 @@ pub(crate) fn every_row(database: &str) -> String {
                 table
             )
         })
+        .chain(states)
         .collect();
     let sql = format!(
         "SET row_security = off; SELECT line FROM ({}) a ORDER BY line COLLATE \"C\"",

@@ -61,7 +61,7 @@ pub async fn apply(
 }
 
 /// What a row without a key has beside the given columns could not be kept for an undo.
-fn whole(diffs: &[TableDiff]) -> Result<(), Failure> {
+pub(super) fn whole(diffs: &[TableDiff]) -> Result<(), Failure> {
     for diff in diffs.iter().filter(|diff| diff.key == Key::WholeRow) {
         let missing: Vec<String> = writable(&diff.table)
             .into_iter()
@@ -82,7 +82,7 @@ fn whole(diffs: &[TableDiff]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn refuse(found: &[Reach]) -> Failure {
+pub(super) fn refuse(found: &[Reach]) -> Failure {
     let lines: Vec<String> = found
         .iter()
         .map(|reach| {

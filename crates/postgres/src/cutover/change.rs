@@ -35,11 +35,7 @@ pub(super) async fn change(
         .iter()
         .map(|c| c.inserts + c.updates + c.deletes)
         .sum();
-    let rebuild = match options.strategy {
-        Strategy::Auto => rows > options.rebuild_above_rows,
-        Strategy::LiveKeys => false,
-        Strategy::RebuildKeys => true,
-    };
+    let rebuild = options.strategy_for(rows) == Strategy::RebuildKeys;
     let oids: Vec<u32> = diffs.iter().map(|diff| diff.table.table.oid).collect();
     let uniques = Uniques::find(client, diffs, &counts, outside).await?;
     let order = Order::new(
@@ -80,7 +76,7 @@ pub(super) async fn change(
     Ok((tables, order.dropped.len()))
 }
 
-async fn count_ops(client: &Client, diff: &TableDiff) -> Result<Counts, Failure> {
+pub(super) async fn count_ops(client: &Client, diff: &TableDiff) -> Result<Counts, Failure> {
     let sql = format!(
         "SELECT pg_catalog.count(*) FILTER (WHERE ark_op = 'i'), pg_catalog.count(*) FILTER (WHERE ark_op = 'u'), \
          pg_catalog.count(*) FILTER (WHERE ark_op = 'd') FROM {}",

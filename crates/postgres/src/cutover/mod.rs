@@ -21,6 +21,10 @@
 //! [`ApplyOptions::rebuild_above_rows`]: 1.5 million rows under five live keys took 71 s, dropping
 //! and adding the keys 6 s.
 //!
+//! Dropping and adding a foreign key locks both of its tables against readers, too. Such locks must
+//! not be asked for while others are held: who decides for it says so to [`lock_for`], which takes all
+//! locks at once, in one order.
+//!
 //! What a deletion reaches is locked row by row, which also keeps out who would refer to a row that
 //! goes. Tables of the differences are locked by the caller ([`lock_tables`]).
 //!
@@ -35,6 +39,7 @@
 
 mod apply;
 mod change;
+mod foresee;
 mod former;
 mod identity;
 mod keys;
@@ -53,7 +58,8 @@ use crate::failure::failure_of;
 use crate::sql::quote_ident;
 
 pub use apply::apply;
-pub use lock::lock_tables;
+pub use foresee::{Foreseen, foresee, wait_at_most};
+pub use lock::{holders, lock_for, lock_tables};
 pub use reach::reach;
 pub use undo::{Undone, is_kept, is_live, prepare_undo, undo};
 
@@ -112,6 +118,18 @@ impl Default for ApplyOptions {
             strategy: Strategy::Auto,
             rebuild_above_rows: 200_000,
             cascade: false,
+        }
+    }
+}
+
+impl ApplyOptions {
+    /// What becomes of foreign keys when so many rows change.
+    #[must_use]
+    pub fn strategy_for(&self, rows: u64) -> Strategy {
+        match self.strategy {
+            Strategy::Auto if rows > self.rebuild_above_rows => Strategy::RebuildKeys,
+            Strategy::Auto => Strategy::LiveKeys,
+            decided => decided,
         }
     }
 }

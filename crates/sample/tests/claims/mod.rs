@@ -147,7 +147,7 @@ pub(crate) const TABLES: &[(&str, &str)] = &[
     ("an empty table", "count(*) = 0 FROM n8n_menu_debug"),
     (
         "sequences that no table owns",
-        "count(*) = 12 FROM pg_class s WHERE relkind = 'S' AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = s.oid AND d.deptype IN ('a', 'i')) AND relname ~ '^(ir_sequence_\\d|base_(registry|cache)_signaling)'",
+        "count(*) = 13 FROM pg_class s WHERE relkind = 'S' AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = s.oid AND d.deptype IN ('a', 'i')) AND relname ~ '^(ir_sequence_\\d|base_(registry|cache)_signaling)'",
     ),
     (
         "numbering in scope and out of it",
@@ -283,6 +283,10 @@ pub(crate) const TRAVELLERS: &[(&str, &str)] = &[
     (
         "external ids of others' data",
         "count(*) > 0 FROM ir_model_data WHERE model = 'sale.order'",
+    ),
+    (
+        "external ids of others' numbering",
+        "count(*) = 3 FROM ir_model_data WHERE model IN ('ir.sequence', 'ir.sequence.date_range') AND module IN ('sale', 'project')",
     ),
     (
         "no message is without its conversation",

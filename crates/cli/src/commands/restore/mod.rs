@@ -92,6 +92,9 @@ pub(crate) async fn run(args: RestoreArgs) -> Result<Code, Failure> {
     if !args.yes {
         let plans = restore.rehearse().await?;
         output::print(&report::plan_text(&plans))?;
+        if let Some(failure) = report::refused(&plans) {
+            return Err(failure.clone());
+        }
         confirm(&args)?;
     }
     let restored = restore.run().await?;

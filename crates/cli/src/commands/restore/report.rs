@@ -6,10 +6,14 @@ use std::{fmt::Write as _, path::PathBuf};
 use serde_json::{Value, json};
 
 use arkstream_format::Component;
-use arkstream_pipeline::{Failure, FailureKind, Proof, TargetPlan};
+use arkstream_pipeline::{Failure, FailureKind, Lost, Proof, TargetPlan};
 use arkstream_restorer::{Restored, unmapped};
 
-use crate::{args::RestoreArgs, exit::Code, output, units};
+use crate::{
+    args::RestoreArgs,
+    exit::{self, Code},
+    output, units,
+};
 
 type Plans = [(Component, TargetPlan)];
 
@@ -41,11 +45,33 @@ pub(super) fn dry_run(
         let mut plan = counts(plans);
         plan["components"] = components_json(plans);
         plan["warnings"] = json!(warnings);
+        plan["refused"] = json!(refused(plans).map(ToString::to_string));
         output::print_json(&json!({ "plan": plan }))?;
     } else {
         output::print(&format!("{}\nnothing was changed\n", plan_text(plans)))?;
     }
-    Ok(Code::Complete)
+    if let Some(failure) = refused(plans) {
+        exit::report(failure);
+        return Ok(Code::of(failure));
+    }
+    Ok(code_of(plans))
+}
+
+/// Why the restore itself would be refused.
+pub(super) fn refused(plans: &Plans) -> Option<&Failure> {
+    plans.iter().find_map(|(_, plan)| plan.refused.as_ref())
+}
+
+fn code_of(plans: &Plans) -> Code {
+    let dropped = plans
+        .iter()
+        .flat_map(|(_, plan)| &plan.tables)
+        .any(|table| !table.columns_dropped.is_empty());
+    if unmapped(plans) > 0 || dropped {
+        Code::LeftOut
+    } else {
+        Code::Complete
+    }
 }
 
 /// A plan for people.
@@ -113,9 +139,14 @@ pub(super) fn plan_text(plans: &Plans) -> String {
             }
         }
         for reference in plan.references.iter().filter(|r| r.unmapped > 0) {
+            let fate = match reference.lost {
+                Lost::Emptied => "are emptied",
+                Lost::RowLeftOut => "are lost, and their rows are left out",
+                Lost::Kept => "lead to other records or nowhere, and stay as they are",
+            };
             let _ = writeln!(
                 text,
-                "{} references from {} to {} are emptied, such as {}",
+                "{} references from {} to {} {fate}, such as {}",
                 reference.unmapped,
                 reference.from,
                 reference.to,
@@ -189,7 +220,7 @@ pub(super) fn finished(
         if unmapped > 0 {
             let _ = writeln!(
                 text,
-                "{unmapped} references were emptied; the report lists them"
+                "{unmapped} references did not find their records; the report lists them"
             );
         }
         for (component, proof) in restored.proofs.iter().filter(|(_, proof)| !proof.holds()) {
@@ -233,16 +264,7 @@ pub(super) fn finished(
             restored.id
         )));
     }
-    let dropped = restored
-        .plans
-        .iter()
-        .flat_map(|(_, plan)| &plan.tables)
-        .any(|table| !table.columns_dropped.is_empty());
-    Ok(if restored.unmapped() > 0 || dropped {
-        Code::LeftOut
-    } else {
-        Code::Complete
-    })
+    Ok(code_of(&restored.plans))
 }
 
 fn counts(plans: &Plans) -> Value {
@@ -279,6 +301,11 @@ fn components_json(plans: &Plans) -> Value {
                     json!({
                         "from": r.from, "to": r.to, "mapped": r.mapped, "unmapped": r.unmapped,
                         "examples": r.examples,
+                        "lost": match r.lost {
+                            Lost::Emptied => "emptied",
+                            Lost::RowLeftOut => "row left out",
+                            Lost::Kept => "kept",
+                        },
                     })
                 })
                 .collect();

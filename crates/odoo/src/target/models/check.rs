@@ -7,7 +7,7 @@ use arkstream_format::{
 };
 use arkstream_pipeline::{BundleReader, Checked, Failure, FailureKind};
 use arkstream_postgres::{
-    Catalog, CatalogTable, Session, cutover, failure_of, read_catalog, server_info,
+    Catalog, CatalogTable, Session, cutover, failure_of, quote_ident, read_catalog, server_info,
 };
 use globset::Glob;
 use tokio_postgres::Client;
@@ -113,7 +113,8 @@ async fn server(
         .query_one(
             "SELECT pg_catalog.pg_is_in_recovery(), \
              pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'), \
-             current_user::pg_catalog.text",
+             current_user::pg_catalog.text, \
+             pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMP')",
             &[],
         )
         .await
@@ -140,6 +141,20 @@ async fn server(
                 ),
             )
             .help("connect as the owner of the Odoo database"),
+        );
+    }
+    if !row.get::<_, bool>(3) {
+        let role: String = row.get(2);
+        checked.problem(
+            Failure::new(
+                FailureKind::Refused,
+                "make temporary tables",
+                format!("the role {role} may not make any in {}", here.database),
+            )
+            .help(format!(
+                "GRANT TEMPORARY ON DATABASE {} TO {role}",
+                quote_ident(&here.database)
+            )),
         );
     }
     Ok(())
@@ -385,6 +400,9 @@ async fn privileges(
         )
         .await
         .map_err(|error| failure_of("ask who owns the tables", &error))?;
+    for holder in cutover::holders(client, &oids).await? {
+        checked.warn(format!("{holder}; the restore will wait for it"));
+    }
     for row in rows {
         let (owner, tables): (String, Vec<String>) = (row.get(0), row.get(1));
         let named: Vec<&str> = tables.iter().take(5).map(String::as_str).collect();
@@ -427,6 +445,7 @@ async fn mode(
         .collect();
     let fail = |error: tokio_postgres::Error| failure_of("look for rows in the target", &error);
     client.batch_execute("BEGIN").await.map_err(fail)?;
+    cutover::wait_at_most(client, options.lock_timeout).await?;
     let found = filled(client, &tables).await;
     client.batch_execute("ROLLBACK").await.map_err(fail)?;
     let filled = found?;

@@ -10,7 +10,7 @@ use arkstream_postgres::{Key, TableDiff, failure_of, quote_ident};
 use super::Mode;
 use super::maps::Mapping;
 use super::references::Reference;
-use super::shared::{self, Owner};
+use super::shared;
 use super::tables::{Class, Table, col, row_text};
 
 /// Makes the diff tables of all tables that are written.
@@ -78,7 +78,7 @@ fn by_id(mapping: &Mapping<'_>, table: &Table) -> String {
         .map_or("pg_catalog.int4", |column| column.live_type.as_str());
     let wanted: String = names
         .iter()
-        .map(|name| format!(", {}", col("x", name)))
+        .map(|name| format!(", {} AS {}", wanted(table, name), quote_ident(name)))
         .collect();
     let differs = if names.is_empty() {
         "false".to_owned()
@@ -86,7 +86,7 @@ fn by_id(mapping: &Mapping<'_>, table: &Table) -> String {
         format!(
             "{} IS DISTINCT FROM {}",
             row_text("t", names.iter().copied()),
-            row_text("x", names.iter().copied())
+            wanted_text(table)
         )
     };
     let live = table.only_live();
@@ -112,13 +112,35 @@ fn by_id(mapping: &Mapping<'_>, table: &Table) -> String {
     sql
 }
 
+/// Where numbering without gaps goes on. A number that was given away stays given away.
+const ONLY_RAISED: &[(&str, &str)] = &[
+    ("ir_sequence", "number_next"),
+    ("ir_sequence_date_range", "number_next"),
+];
+
+/// What a column of a row of the bundle, `x`, shall be live, where `t` is the live row if there is one.
+fn wanted(table: &Table, column: &str) -> String {
+    if ONLY_RAISED.contains(&(table.name(), column)) {
+        format!("GREATEST({}, {})", col("t", column), col("x", column))
+    } else {
+        col("x", column)
+    }
+}
+
+/// The text of a row as it shall be live, without its id.
+pub(super) fn wanted_text(table: &Table) -> String {
+    let values: Vec<String> = table
+        .values()
+        .map(|column| wanted(table, &column.name))
+        .collect();
+    format!("ROW({})::pg_catalog.text", values.join(", "))
+}
+
 /// Which live rows are deleted unless the bundle has them; `None` when none is.
 fn deleted(mapping: &Mapping<'_>, table: &Table) -> Option<String> {
     match (mapping.mode, table.class) {
         (Mode::Replace, Class::Whole) => Some("true".to_owned()),
-        (Mode::Replace, Class::Shared) if shared::is_deleted_from(table) => {
-            Some(shared::owned(mapping, table, "t"))
-        }
+        (Mode::Replace, Class::Shared) => shared::deleted(mapping, table),
         _ => None,
     }
 }
@@ -236,17 +258,22 @@ fn by_whole_row(mapping: &Mapping<'_>, table: &Table) -> String {
         let text = row_text(alias, columns.iter().copied());
         format!(
             "(SELECT {text} AS ark_text, pg_catalog.row_number() OVER (PARTITION BY {text})::pg_catalog.int4 AS ark_n{} \
-             FROM {from} {alias})",
+             FROM {from})",
             list(alias)
         )
     };
     let counted = |from: &str, alias: &str| {
         format!(
-            "(SELECT {} AS ark_text, pg_catalog.count(*) AS n FROM {from} {alias} GROUP BY 1)",
+            "(SELECT {} AS ark_text, pg_catalog.count(*) AS n FROM {from} GROUP BY 1)",
             row_text(alias, columns.iter().copied())
         )
     };
-    let (wanted, live) = (mapping.mapped(table), table.only_live());
+    let wanted = format!(
+        "{} x WHERE {}",
+        mapping.mapped(table),
+        pair_wins(mapping, table)
+    );
+    let live = format!("{} t", table.only_live());
     let mut sql = format!(
         "SELECT 'i'::\"char\" AS ark_op, a.ark_n{} FROM {} a LEFT JOIN {} b ON b.ark_text = a.ark_text \
          WHERE a.ark_n > COALESCE(b.n, 0)",
@@ -254,12 +281,13 @@ fn by_whole_row(mapping: &Mapping<'_>, table: &Table) -> String {
         numbered(&wanted, "x"),
         counted(&live, "t"),
     );
-    if deleted(mapping, table).is_some() && shared::owner_of(table) == Owner::Nobody {
+    if let Some(gone) = deleted(mapping, table) {
+        let goes = format!("{live} WHERE {gone}");
         sql.push_str(&format!(
             " UNION ALL SELECT 'd'::\"char\", a.ark_n{} FROM {} a LEFT JOIN {} b ON b.ark_text = a.ark_text \
              WHERE a.ark_n > COALESCE(b.n, 0)",
             list("a"),
-            numbered(&live, "t"),
+            numbered(&goes, "t"),
             counted(&wanted, "x"),
         ));
     }

@@ -23,8 +23,10 @@ pub(super) struct Mapping<'a> {
     pub(super) tables: &'a Tables,
     pub(super) mode: Mode,
     pub(super) on_conflict: OnConflict,
-    pub(super) resolving: &'a Resolving,
+    pub(super) resolving: &'a Resolving<'a>,
     pub(super) subset: bool,
+    /// Whether the target becomes a copy that does not act.
+    pub(super) neutralized: bool,
 }
 
 impl Mapping<'_> {
@@ -166,7 +168,8 @@ impl Mapping<'_> {
         self.run(table, &renumbered).await
     }
 
-    /// Makes a map known to references that go by a model's name.
+    /// Makes a map known to references that go by a model's name, and which of the bundle's rows it
+    /// does not have: the target may have another row of that id.
     pub(super) async fn publish(&self, table: &Table) -> Result<(), Failure> {
         for model in &table.models {
             let sql = format!(
@@ -176,6 +179,17 @@ impl Mapping<'_> {
                 self.map(table)
             );
             self.run(table, &sql).await?;
+        }
+        for name in table.models.iter().chain([&table.entry.table]) {
+            let lost = format!(
+                "INSERT INTO {} SELECT {}, w.id FROM {} w WHERE NOT EXISTS (SELECT FROM {} m WHERE m.old = w.id) \
+                 ON CONFLICT DO NOTHING",
+                self.staging.name("lost"),
+                quote_literal(name),
+                self.typed(table),
+                self.map(table)
+            );
+            self.run(table, &lost).await?;
         }
         let analyze = format!("ANALYZE {}", self.map(table));
         self.run(table, &analyze).await

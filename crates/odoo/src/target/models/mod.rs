@@ -22,6 +22,7 @@
 
 mod check;
 mod diffs;
+mod forecast;
 mod identity;
 mod maps;
 mod neutralize;
@@ -31,18 +32,20 @@ mod prove;
 mod references;
 mod shared;
 mod stage;
+mod switch;
 mod tables;
 mod unmapped;
 mod views;
 mod way_back;
+
+use std::time::Duration;
 
 use arkstream_format::{Component, TargetPlace};
 use arkstream_pipeline::{
     Checked, Event, Failure, FailureKind, Proof, Restoring, Standing, Target, TargetPlan, fault,
 };
 use arkstream_postgres::{
-    Advisory, ApplyOptions, ConnectSpec, Session, Staging, TableDiff, TableRef, cutover,
-    failure_of, quote_ident,
+    Advisory, ConnectSpec, Session, Staging, cutover, failure_of, quote_ident,
 };
 use async_trait::async_trait;
 use tokio_postgres::Client;
@@ -71,12 +74,6 @@ pub struct ModelsTarget {
     undoing: Option<Session>,
     /// The session that keeps other restores of this database out.
     claimed: Option<Session>,
-}
-
-/// What one pass over the differences gives.
-struct Differences {
-    diffs: Vec<TableDiff>,
-    plan: TargetPlan,
 }
 
 impl ModelsTarget {
@@ -154,7 +151,7 @@ impl ModelsTarget {
         client: &'a Client,
         facts: &'a Facts,
         loaded: &'a Loaded,
-        resolving: &'a Resolving,
+        resolving: &'a Resolving<'a>,
     ) -> Mapping<'a> {
         Mapping {
             client,
@@ -164,94 +161,15 @@ impl ModelsTarget {
             on_conflict: self.options.on_conflict,
             resolving,
             subset: facts.chosen.is_subset(),
+            neutralized: self.options.neutralize,
         }
-    }
-
-    /// From the staged rows to the differences, in the caller's transaction.
-    async fn differences(
-        &self,
-        client: &Client,
-        restoring: &Restoring,
-        loaded: &Loaded,
-    ) -> Result<Differences, Failure> {
-        let facts = self.facts()?;
-        let resolving = resolving(facts);
-        views::create(client, &self.staging, &loaded.tables, &resolving).await?;
-        let mapping = self.mapping(client, facts, loaded, &resolving);
-        mapping.fill().await?;
-        restoring.cancel.check()?;
-        let references = unmapped::count(&mapping).await?;
-        unmapped::judge(&mapping, &references, self.options.missing_reference)?;
-        restoring.cancel.check()?;
-        let mut diffs = diffs::make(&mapping).await?;
-        let mut notes = Vec::new();
-        if self.options.neutralize {
-            notes = neutralize::add(&mapping, &facts.catalog, &mut diffs).await?;
-        }
-        let tables = diffs::count_all(&mapping).await?;
-        let changed: u64 = tables
-            .iter()
-            .map(|table| table.inserted + table.updated + table.deleted)
-            .sum();
-        let reach = cutover::reach(client, &facts.catalog, &diffs).await?;
-        let mut plan = TargetPlan {
-            tables,
-            references,
-            reach,
-            notes,
-            ..TargetPlan::default()
-        };
-        plan.switch.push(format!(
-            "{changed} rows change in one transaction; their former versions are kept in {}",
-            self.undo_schema
-        ));
-        Ok(Differences { diffs, plan })
-    }
-
-    /// Everything of the switch but the commit, in a transaction of `session`.
-    async fn switch(
-        &self,
-        session: &Session,
-        restoring: &Restoring,
-        loaded: &Loaded,
-    ) -> Result<TargetPlan, Failure> {
-        let client = session.client();
-        session.make_commits_durable().await?;
-        begin(client).await?;
-        let tables: Vec<TableRef> = loaded
-            .tables
-            .written()
-            .map(|table| table.live.table.clone())
-            .collect();
-        cutover::lock_tables(session, &tables, self.options.lock_timeout).await?;
-        fault::check("rows.locked")?;
-        let forced = cutover::row_security::lift(client, &guarded(&loaded.tables)).await?;
-        let Differences { diffs, mut plan } = self.differences(client, restoring, loaded).await?;
-        let options = ApplyOptions {
-            undo_schema: self.undo_schema.clone(),
-            cascade: self.options.cascade,
-            ..ApplyOptions::default()
-        };
-        let facts = self.facts()?;
-        let applied = cutover::apply(client, &facts.catalog, &diffs, &options).await?;
-        plan.reach = applied.reach;
-        fault::check("rows.applied")?;
-        numbering::raise(
-            client,
-            &self.staging,
-            &loaded.tables,
-            loaded.sequences.as_ref(),
-            &self.undo_schema,
-        )
-        .await?;
-        cutover::row_security::force(client, &forced).await?;
-        Ok(plan)
     }
 }
 
-fn resolving(facts: &Facts) -> Resolving {
+fn resolving(facts: &Facts) -> Resolving<'_> {
     let (theirs, ours) = (&facts.metadata.database_uuid, &facts.registry.database_uuid);
     Resolving {
+        catalog: &facts.catalog,
         same_database: theirs.is_some() && theirs == ours,
         keep_dangling: facts.mode == Mode::Replace,
         models_here: facts
@@ -274,11 +192,13 @@ fn guarded(tables: &Tables) -> Vec<u32> {
         .collect()
 }
 
-async fn begin(client: &Client) -> Result<(), Failure> {
+/// Begins a transaction in which no statement waits for a lock for longer than that.
+async fn begin(client: &Client, lock_timeout: Duration) -> Result<(), Failure> {
     client
         .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")
         .await
-        .map_err(|error| failure_of("begin the transaction of the rows", &error))
+        .map_err(|error| failure_of("begin the transaction of the rows", &error))?;
+    cutover::wait_at_most(client, lock_timeout).await
 }
 
 fn out_of_order(why: &str) -> Failure {
@@ -333,7 +253,7 @@ impl Target for ModelsTarget {
     async fn rehearse(&mut self, restoring: &Restoring) -> Result<TargetPlan, Failure> {
         let session = self.connect("rehearsal").await?;
         let client = session.client();
-        begin(client).await?;
+        begin(client, self.options.lock_timeout).await?;
         let worked = async {
             let loaded = stage::create(client, restoring, &self.staging, self.facts()?).await?;
             loaded.load_within(client, restoring, &self.staging).await?;
@@ -431,7 +351,7 @@ impl Target for ModelsTarget {
         };
         let facts = self.facts()?;
         let resolving = resolving(facts);
-        begin(client).await?;
+        begin(client, self.options.lock_timeout).await?;
         cutover::row_security::lift(client, &guarded(&loaded.tables)).await?;
         let proofs = prove::prove(&self.mapping(client, facts, loaded, &resolving)).await;
         session.rollback().await;

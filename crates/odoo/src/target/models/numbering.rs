@@ -7,11 +7,15 @@
 //! The signalling sequences of Odoo's caches are never restored, but advanced once the rows are
 //! live, so that running workers drop what they hold.
 
+use std::collections::BTreeSet;
+
 use arkstream_pipeline::Failure;
-use arkstream_postgres::{Staged, Staging, failure_of, quote_ident, quote_literal};
+use arkstream_postgres::{
+    CatalogTable, Staged, Staging, TableDiff, failure_of, quote_ident, quote_literal,
+};
 use tokio_postgres::Client;
 
-use super::tables::{Table, Tables};
+use super::tables::{Tables, from_live, has_id};
 
 /// Columns of the sequences' rows with their types.
 const COLUMNS: &[(&str, &str)] = &[
@@ -38,6 +42,7 @@ pub(super) async fn raise(
     tables: &Tables,
     staged: Option<&Staged>,
     undo: &str,
+    diffs: &[TableDiff],
 ) -> Result<(), Failure> {
     let created = format!(
         "CREATE TABLE {}.sequences (name pg_catalog.text PRIMARY KEY)",
@@ -47,8 +52,13 @@ pub(super) async fn raise(
     if let Some(staged) = staged {
         from_bundle(client, staging, tables, staged, undo).await?;
     }
-    for table in tables.written().filter(|table| table.has_id()) {
-        beyond_rows(client, table).await?;
+    let written = tables.written().map(|table| &table.live);
+    let others = diffs.iter().map(|diff| &diff.table);
+    let mut seen = BTreeSet::new();
+    for table in written.chain(others).filter(|table| has_id(table)) {
+        if seen.insert(table.table.oid) {
+            beyond_rows(client, table).await?;
+        }
     }
     Ok(())
 }
@@ -145,15 +155,15 @@ async fn from_bundle(
 }
 
 /// A sequence that gives ids must not give one that a row has.
-async fn beyond_rows(client: &Client, table: &Table) -> Result<(), Failure> {
+async fn beyond_rows(client: &Client, table: &CatalogTable) -> Result<(), Failure> {
     let sql = format!(
         "SELECT pg_catalog.pg_get_serial_sequence({}, 'id')::pg_catalog.text, (SELECT pg_catalog.max(t.id)::pg_catalog.int8 FROM {} t)",
-        quote_literal(&table.live.table.sql()),
-        table.only_live()
+        quote_literal(&table.table.sql()),
+        from_live(table)
     );
     let row = client.query_one(&sql, &[]).await.map_err(|error| {
         failure_of(
-            &format!("look for the sequence of {}", table.name()),
+            &format!("look for the sequence of {}", table.table.qualified()),
             &error,
         )
     })?;

@@ -4,7 +4,9 @@ use arkstream_pipeline::{Failure, Proof};
 use arkstream_postgres::failure_of;
 
 use super::Mode;
+use super::diffs;
 use super::maps::Mapping;
+use super::neutralize::untouched;
 use super::shared;
 use super::tables::{Class, Table, col, row_text};
 
@@ -15,19 +17,26 @@ pub(super) async fn prove(mapping: &Mapping<'_>) -> Result<Vec<Proof>, Failure> 
     let mut proofs = Vec::new();
     for table in mapping.tables.written() {
         if mapping.mode == Mode::Replace && table.class == Class::Whole {
-            let live = ask(
-                mapping,
-                table,
-                &format!(
-                    "SELECT pg_catalog.count(*)::pg_catalog.text FROM {} t",
-                    table.only_live()
-                ),
-            )
-            .await?;
             // Rows of a many2many table may have been left out with what they led to.
             if table.has_id() {
                 let what = format!("{}: number of rows", table.entry.table);
-                proofs.push(Proof::new(what, table.entry.rows, live));
+                let expected = format!(
+                    "SELECT ({} - pg_catalog.count(*))::pg_catalog.text FROM {} m WHERE NOT {}",
+                    table.entry.rows,
+                    mapping.map(table),
+                    untouched(mapping, table, "m.new")
+                );
+                let live = format!(
+                    "SELECT pg_catalog.count(*)::pg_catalog.text FROM {} t WHERE {}",
+                    table.only_live(),
+                    untouched(mapping, table, "t.id")
+                );
+                let expected = ask(mapping, table, &expected).await?;
+                proofs.push(Proof::new(
+                    what,
+                    expected,
+                    ask(mapping, table, &live).await?,
+                ));
             }
         }
         if let Some((staged, live)) = sums(mapping, table) {
@@ -60,12 +69,14 @@ fn sums(mapping: &Mapping<'_>, table: &Table) -> Option<(String, String)> {
         let m = mapping.map(table);
         return Some((
             format!(
-                "{} FROM {x} x JOIN {m} m ON m.old = x.ark_old WHERE m.write",
-                sum("m.new", &row_text("x", names()))
+                "{} FROM {x} x JOIN {m} m ON m.old = x.ark_old LEFT JOIN {live} t ON t.id = m.new WHERE m.write AND {}",
+                sum("m.new", &diffs::wanted_text(table)),
+                untouched(mapping, table, "m.new")
             ),
             format!(
-                "{} FROM {live} t JOIN {m} m ON m.new = t.id WHERE m.write",
-                sum("t.id", &row_text("t", names()))
+                "{} FROM {live} t JOIN {m} m ON m.new = t.id WHERE m.write AND {}",
+                sum("t.id", &row_text("t", names())),
+                untouched(mapping, table, "m.new")
             ),
         ));
     }

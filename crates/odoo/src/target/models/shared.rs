@@ -73,6 +73,10 @@ const KEYS: &[(&str, &[&str])] = &[
         "ir_attachment",
         &["name", "res_model", "res_id", "checksum", "create_date"],
     ),
+    (
+        "mail_message_reaction",
+        &["message_id", "content", "partner_id", "guest_id"],
+    ),
     ("mail_tracking_value", &["mail_message_id", "field_id"]),
     (
         "mail_activity",
@@ -80,11 +84,29 @@ const KEYS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What must be equal, beside the owner, for rows of one id to be one row.
+/// What must be equal, beside the owner, for rows of one id to be one row. Of all other tables it is
+/// the moment of creation; rows without one, as Odoo keeps of followers, must be equal as a whole.
 const SAME: &[(&str, &[&str])] = &[
     ("ir_attachment", &["create_date", "name", "res_field"]),
     ("ir_model_data", &["module", "name"]),
     ("ir_sequence", &["code", "name"]),
+    (
+        "ir_sequence_date_range",
+        &["sequence_id", "date_from", "date_to"],
+    ),
+    ("mail_followers", &["partner_id"]),
+    ("mail_notification", &["res_partner_id"]),
+    (
+        "mail_message_reaction",
+        &["partner_id", "guest_id", "content"],
+    ),
+];
+
+/// Columns that say for whom a row holds: emptied, it would hold for everybody. A row that loses one
+/// of them is left out. So is a default whose record is lost, for it has no other value.
+const FOR_WHOM: &[(&str, &[&str])] = &[
+    ("ir_default", &["user_id", "company_id", "json_value"]),
+    ("ir_property", &["company_id", "res_id"]),
 ];
 
 /// Whose rows a shared table has.
@@ -112,6 +134,29 @@ pub(super) fn owner_of(table: &Table) -> Owner {
         }
     }
     Owner::Nobody
+}
+
+/// Whether rows of the table are left out when this column loses what it refers to.
+pub(super) fn is_for_whom(table: &Table, column: &str) -> bool {
+    FOR_WHOM
+        .iter()
+        .any(|(name, columns)| *name == table.name() && columns.contains(&column))
+}
+
+/// The condition that a row of the bundle, of the view `x<n>` under `x`, is left out.
+pub(super) fn left_out(table: &Table) -> Option<String> {
+    let lost: Vec<String> = table
+        .values()
+        .enumerate()
+        .filter(|(_, column)| is_for_whom(table, &column.name) && column.reference.can_be_lost())
+        .map(|(k, column)| {
+            format!(
+                "x.ark_was_{k} IS NOT NULL AND {} IS NULL",
+                col("x", &column.name)
+            )
+        })
+        .collect();
+    (!lost.is_empty()).then(|| format!("({})", lost.join(" OR ")))
 }
 
 /// The condition that a row under `alias`, in the target's ids, belongs to a restored model.
@@ -152,16 +197,25 @@ pub(super) fn owned(mapping: &Mapping<'_>, table: &Table, alias: &str) -> String
                 mapping.staging.name(&format!("o{}", parent.number))
             ),
             // All messages travel, so all that hangs on them does.
-            Some(_) => "true".to_owned(),
-            None => "false".to_owned(),
+            Some(parent) if parent.class == Class::Whole => "true".to_owned(),
+            _ => "false".to_owned(),
         },
         Owner::Nobody => "true".to_owned(),
     }
 }
 
-/// Whether live rows that the bundle does not have are deleted in `replace`.
-pub(super) fn is_deleted_from(table: &Table) -> bool {
-    owner_of(table) != Owner::Nobody
+/// The condition that a live row `t` is deleted in `replace` unless the bundle has it; `None` when
+/// no row of the table is. What belongs to nobody stays, and so do its external ids.
+pub(super) fn deleted(mapping: &Mapping<'_>, table: &Table) -> Option<String> {
+    match owner_of(table) {
+        Owner::Nobody => None,
+        Owner::Model(column) if table.name() == "ir_model_data" => Some(format!(
+            "{} = ANY({})",
+            col("t", column),
+            text_array(&mapping.tables.models)
+        )),
+        _ => Some(owned(mapping, table, "t")),
+    }
 }
 
 fn messages(tables: &Tables) -> Option<&Table> {
@@ -198,17 +252,33 @@ async fn match_rows(mapping: &Mapping<'_>, table: &Table) -> Result<(), Failure>
         "EXISTS (SELECT FROM {} x WHERE x.ark_old = w.id AND {mine})",
         mapping.mapped(table)
     );
-    by_same_id(mapping, table).await?;
+    let lost = left_out(table);
     if owner_of(table) == Owner::Nobody {
         mapping.by_external_id(table).await?;
     }
-    by_key(mapping, table).await?;
+    by_same_id(mapping, table).await?;
+    by_key(mapping, table, lost.as_deref()).await?;
     // A live row of somebody else is never changed, whatever the bundle's row says.
     let theirs = format!("({of_row}) AND ({})", owned(mapping, table, "t"));
     mapping.policy(table, &theirs).await?;
     let only_owned = mapping.subset || table.name() == "ir_model_data";
-    let candidate = if only_owned { of_row.as_str() } else { "true" };
-    mapping.insert_rest(table, candidate).await?;
+    let mut candidate = if only_owned {
+        of_row
+    } else {
+        "true".to_owned()
+    };
+    if let Some(lost) = lost {
+        let x = mapping.mapped(table);
+        let keep = format!(
+            "UPDATE {map} m SET write = false, how = 'left out' FROM {x} x WHERE x.ark_old = m.old AND m.write AND {lost}",
+            map = mapping.map(table)
+        );
+        mapping.run(table, &keep).await?;
+        candidate = format!(
+            "({candidate}) AND NOT EXISTS (SELECT FROM {x} x WHERE x.ark_old = w.id AND {lost})"
+        );
+    }
+    mapping.insert_rest(table, &candidate).await?;
     if PARENTS.contains(&table.name()) {
         let sql = format!(
             "CREATE TABLE {o} AS SELECT t.id::pg_catalog.int8 AS id FROM {live} t WHERE {} \
@@ -225,29 +295,41 @@ async fn match_rows(mapping: &Mapping<'_>, table: &Table) -> Result<(), Failure>
 }
 
 async fn by_same_id(mapping: &Mapping<'_>, table: &Table) -> Result<(), Failure> {
-    let mut columns: Vec<String> = SAME
-        .iter()
-        .find(|(name, _)| *name == table.name())
-        .map_or(vec!["create_date"], |(_, columns)| columns.to_vec())
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
-    match owner_of(table) {
-        Owner::Model(column) => columns.extend([column.to_owned(), "res_id".to_owned()]),
-        Owner::Field(column) => columns.push(column.to_owned()),
-        Owner::Parent { column, .. } => columns.push(column),
-        Owner::Nobody => {}
-    }
-    columns.retain(|column| table.has(column));
-    if columns.is_empty() {
-        return Ok(());
-    }
-    let names = || columns.iter().map(String::as_str);
+    let mut owner: Vec<String> = match owner_of(table) {
+        Owner::Model(column) => vec![column.to_owned(), "res_id".to_owned()],
+        Owner::Field(column) => vec![column.to_owned()],
+        Owner::Parent { column, .. } => vec![column],
+        Owner::Nobody => Vec::new(),
+    };
+    owner.retain(|column| table.has(column));
+    let equal = |more: &[&str]| {
+        let columns = || {
+            let more = more.iter().copied().filter(|column| table.has(column));
+            more.chain(owner.iter().map(String::as_str))
+        };
+        format!(
+            "{} = {}",
+            row_text("x", columns()),
+            row_text("t", columns())
+        )
+    };
+    let same = match SAME.iter().find(|(name, _)| *name == table.name()) {
+        Some((_, columns)) => equal(columns),
+        None => {
+            let all: Vec<&str> = table.values().map(|column| column.name.as_str()).collect();
+            let mut same = equal(&all);
+            if table.has("create_date") {
+                same = format!(
+                    "(x.create_date IS NOT NULL AND {}) OR {same}",
+                    equal(&["create_date"])
+                );
+            }
+            same
+        }
+    };
     let sql = format!(
         "INSERT INTO {map} SELECT x.ark_old, t.id, 'id', true FROM {x} x JOIN {live} t ON t.id = x.ark_old \
-         WHERE {} = {} ON CONFLICT DO NOTHING",
-        row_text("x", names()),
-        row_text("t", names()),
+         WHERE {same} ON CONFLICT DO NOTHING",
         map = mapping.map(table),
         x = mapping.mapped(table),
         live = table.only_live(),
@@ -255,27 +337,33 @@ async fn by_same_id(mapping: &Mapping<'_>, table: &Table) -> Result<(), Failure>
     mapping.run(table, &sql).await
 }
 
-async fn by_key(mapping: &Mapping<'_>, table: &Table) -> Result<(), Failure> {
+async fn by_key(mapping: &Mapping<'_>, table: &Table, lost: Option<&str>) -> Result<(), Failure> {
     for (_, columns) in KEYS.iter().filter(|(name, _)| *name == table.name()) {
         let columns: Vec<&str> = columns
             .iter()
             .copied()
             .filter(|column| table.has(column))
             .collect();
-        by_columns(mapping, table, &columns).await?;
+        by_columns(mapping, table, &columns, lost).await?;
     }
     Ok(())
 }
 
-/// Rows whose values of the columns occur exactly once on either side.
-async fn by_columns(mapping: &Mapping<'_>, table: &Table, columns: &[&str]) -> Result<(), Failure> {
+/// Rows whose values of the columns occur exactly once on either side. What was lost is no value: a
+/// row without its user is not everybody's.
+async fn by_columns(
+    mapping: &Mapping<'_>,
+    table: &Table,
+    columns: &[&str],
+    lost: Option<&str>,
+) -> Result<(), Failure> {
     let Some(first) = columns.first() else {
         return Ok(());
     };
-    let side = |from: &str, alias: &str, id: &str| {
+    let side = |from: &str, alias: &str, id: &str, which: &str| {
         format!(
             "(SELECT pg_catalog.min({alias}.{id}) AS id, {key} AS key FROM {from} {alias} \
-             WHERE {given} IS NOT NULL GROUP BY 2 HAVING pg_catalog.count(*) = 1)",
+             WHERE {given} IS NOT NULL AND {which} GROUP BY 2 HAVING pg_catalog.count(*) = 1)",
             key = row_text(alias, columns.iter().copied()),
             given = col(alias, first),
         )
@@ -283,8 +371,13 @@ async fn by_columns(mapping: &Mapping<'_>, table: &Table, columns: &[&str]) -> R
     let sql = format!(
         "INSERT INTO {map} SELECT b.id, l.id, 'key', true FROM {} b JOIN {} l ON l.key = b.key \
          ON CONFLICT DO NOTHING",
-        side(&mapping.mapped(table), "x", "ark_old"),
-        side(&table.only_live(), "t", "id"),
+        side(
+            &mapping.mapped(table),
+            "x",
+            "ark_old",
+            &lost.map_or("true".to_owned(), |lost| format!("NOT {lost}"))
+        ),
+        side(&table.only_live(), "t", "id", "true"),
         map = mapping.map(table),
     );
     mapping.run(table, &sql).await

@@ -8,7 +8,7 @@
 //! filled.
 
 use arkstream_pipeline::Failure;
-use arkstream_postgres::{Staging, failure_of, quote_ident, quote_literal};
+use arkstream_postgres::{Catalog, CatalogTable, Staging, failure_of, quote_ident, quote_literal};
 use tokio_postgres::Client;
 
 use super::maps::text_array;
@@ -16,7 +16,9 @@ use super::references::Reference;
 use super::tables::{Class, Column, Table, Tables, col};
 
 /// What decides how references are resolved.
-pub(super) struct Resolving {
+pub(super) struct Resolving<'a> {
+    /// The target's tables.
+    pub(super) catalog: &'a Catalog,
     /// Whether bundle and target are one database by `database.uuid`.
     pub(super) same_database: bool,
     /// Whether a reference to a row that the bundle's own models do not have stays as it is: the
@@ -32,15 +34,17 @@ pub(super) async fn create(
     client: &Client,
     staging: &Staging,
     tables: &Tables,
-    resolving: &Resolving,
+    resolving: &Resolving<'_>,
 ) -> Result<(), Failure> {
     let mut sql = vec![format!(
         "CREATE TABLE {} (model pg_catalog.text, old pg_catalog.int8, new pg_catalog.int8, PRIMARY KEY (model, old)); \
          CREATE TABLE {} (model pg_catalog.text PRIMARY KEY, whole pg_catalog.bool NOT NULL); \
+         CREATE TABLE {} (model pg_catalog.text, id pg_catalog.int8, PRIMARY KEY (model, id)); \
          CREATE TABLE {here} (model pg_catalog.text PRIMARY KEY); \
          INSERT INTO {here} SELECT pg_catalog.unnest({}) ON CONFLICT DO NOTHING",
         staging.name("by_model"),
         staging.name("known"),
+        staging.name("lost"),
         text_array(&resolving.models_here),
         here = staging.name("here"),
     )];
@@ -92,7 +96,7 @@ fn typed(staging: &Staging, table: &Table) -> String {
     )
 }
 
-fn mapped(staging: &Staging, tables: &Tables, table: &Table, resolving: &Resolving) -> String {
+fn mapped(staging: &Staging, tables: &Tables, table: &Table, resolving: &Resolving<'_>) -> String {
     let mut columns = Vec::new();
     if table.has_id() {
         columns.push("w.id::pg_catalog.int8 AS ark_old".to_owned());
@@ -120,7 +124,7 @@ fn value(
     table: &Table,
     column: &Column,
     k: usize,
-    resolving: &Resolving,
+    resolving: &Resolving<'_>,
     joins: &mut String,
 ) -> String {
     let value = col("w", &column.name);
@@ -134,22 +138,7 @@ fn value(
     match &column.reference {
         Reference::None => value,
         Reference::Table(target) => {
-            let new = match tables.named(target).filter(|target| target.has_id()) {
-                Some(target) => {
-                    let map = staging.name(&format!("m{}", target.number));
-                    joins.push_str(&format!(" LEFT JOIN {map} r{k} ON r{k}.old = {value}"));
-                    match target.class {
-                        // The bundle has a part of the rows; the others may still be there.
-                        Class::Shared if resolving.same_database => format!(
-                            "COALESCE(r{k}.new, (SELECT t.id FROM {} t WHERE t.id = {value} \
-                             AND NOT EXISTS (SELECT FROM {map} z WHERE z.new = t.id)))",
-                            target.only_live()
-                        ),
-                        _ => format!("r{k}.new"),
-                    }
-                }
-                None => "NULL".to_owned(),
-            };
+            let new = by_table(staging, tables, table, column, k, resolving, joins, target);
             format!("({new})::{}", column.live_type)
         }
         Reference::Pair(model) if table.has(model) => {
@@ -193,10 +182,92 @@ fn value(
     }
 }
 
+/// The target's id of a row of the table `target`. What the maps do not have is kept where it may
+/// still be right: in the database that it came from, when the bundle does not know the row.
+#[allow(clippy::too_many_arguments)]
+fn by_table(
+    staging: &Staging,
+    tables: &Tables,
+    table: &Table,
+    column: &Column,
+    k: usize,
+    resolving: &Resolving<'_>,
+    joins: &mut String,
+    target: &str,
+) -> String {
+    let value = col("w", &column.name);
+    let keyed = table
+        .live
+        .foreign_keys
+        .iter()
+        .any(|key| key.columns == [column.name.as_str()] && key.references == target);
+    let named = tables.named(target).filter(|target| target.has_id());
+    let live = target
+        .split_once('.')
+        .and_then(|(schema, name)| resolving.catalog.by_name(schema, name));
+    let mut found = Vec::new();
+    let mut unknown = Vec::new();
+    // Rows of inheriting tables are rows of the target, too; a foreign key cannot lead to them.
+    let heirs = live
+        .filter(|_| !keyed)
+        .into_iter()
+        .flat_map(|live| heirs(resolving.catalog, live))
+        .filter_map(|heir| tables.all.iter().find(|t| t.live.table.oid == heir))
+        .filter(|heir| heir.has_id());
+    for (n, known) in named.into_iter().chain(heirs).enumerate() {
+        let map = staging.name(&format!("m{}", known.number));
+        joins.push_str(&format!(
+            " LEFT JOIN {map} r{k}_{n} ON r{k}_{n}.old = {value}"
+        ));
+        found.push(format!("r{k}_{n}.new"));
+        unknown.push(format!(
+            "NOT EXISTS (SELECT FROM {} z WHERE z.model = {} AND z.id = {value}) \
+             AND NOT EXISTS (SELECT FROM {map} z WHERE z.new = {value})",
+            staging.name("lost"),
+            quote_literal(&known.entry.table),
+        ));
+    }
+    let class = named.map(|named| named.class);
+    if class == Some(Class::Whole) && !keyed && resolving.keep_dangling {
+        // The models' rows become exactly the bundle's, so it leads nowhere, here as there.
+        found.push(value);
+    } else if let Some(live) = live.filter(|live| live.column("id").is_some())
+        && resolving.same_database
+        // The bundle has a part of the rows; the others may still be there.
+        && (class == Some(Class::Shared) || !keyed)
+    {
+        unknown.push(format!(
+            "EXISTS (SELECT FROM {} t WHERE t.id = {value})",
+            live.table.sql()
+        ));
+        found.push(format!(
+            "CASE WHEN {} THEN {value} END",
+            unknown.join(" AND ")
+        ));
+    }
+    match found.len() {
+        0 => "NULL".to_owned(),
+        _ => format!("COALESCE({})", found.join(", ")),
+    }
+}
+
+/// The tables that inherit from a table, however far.
+fn heirs(catalog: &Catalog, table: &CatalogTable) -> Vec<u32> {
+    let mut found = table.children.clone();
+    let mut next = 0;
+    while let Some(oid) = found.get(next).copied() {
+        let more = catalog.by_oid(oid).map(|table| table.children.clone());
+        found.extend(more.unwrap_or_default());
+        next += 1;
+    }
+    found
+}
+
 /// Functions that resolve what is no foreign key.
-fn functions(staging: &Staging, tables: &Tables, resolving: &Resolving) -> Vec<String> {
+fn functions(staging: &Staging, tables: &Tables, resolving: &Resolving<'_>) -> Vec<String> {
     let by_model = staging.name("by_model");
     let known = staging.name("known");
+    let lost = staging.name("lost");
     let here = staging.name("here");
     let id = staging.name("target_id");
     let stays = |yes: bool, value: &str| {
@@ -226,7 +297,12 @@ fn functions(staging: &Staging, tables: &Tables, resolving: &Resolving) -> Vec<S
                  (SELECT b.new FROM {by_model} b WHERE b.model = $1 AND b.old = $2), \
                  CASE WHEN (SELECT k.whole FROM {known} k WHERE k.model = $1) THEN {} ELSE {} END) END",
                 stays(resolving.keep_dangling, "$2"),
-                stays(resolving.same_database, "$2")
+                stays(
+                    resolving.same_database,
+                    &format!(
+                        "CASE WHEN NOT EXISTS (SELECT FROM {lost} l WHERE l.model = $1 AND l.id = $2) THEN $2 END"
+                    )
+                )
             ),
         ),
         function(

@@ -269,3 +269,52 @@ async fn a_lock_that_is_not_to_be_had_names_who_holds_it() {
     assert_eq!(world.number(locked).await, 2);
     world.session.rollback().await;
 }
+
+/// A reader of a referenced table must be met before any other lock is held, not when the key is
+/// dropped: he may wait for a table that is locked by then.
+#[tokio::test]
+async fn locks_for_dropped_keys_are_taken_before_all_others_or_not_at_all() {
+    let world = World::new(
+        "CREATE TABLE people (id int PRIMARY KEY); CREATE TABLE zebra (id int PRIMARY KEY, p int REFERENCES people)",
+    )
+    .await;
+    world.run("BEGIN; SELECT * FROM people").await;
+    let catalog = world.catalog().await;
+    let tables = [catalog.in_public("zebra").unwrap().table.clone()];
+    let client = world.session.client();
+    let wait = Duration::from_millis(200);
+    client.batch_execute("BEGIN").await.unwrap();
+    cutover::lock_for(&world.session, &catalog, &tables, Strategy::LiveKeys, wait)
+        .await
+        .unwrap();
+    world.session.rollback().await;
+    client.batch_execute("BEGIN").await.unwrap();
+    let failure = cutover::lock_for(
+        &world.session,
+        &catalog,
+        &tables,
+        Strategy::RebuildKeys,
+        wait,
+    )
+    .await
+    .unwrap_err()
+    .to_string();
+    world.session.rollback().await;
+    for part in ["public.people", "readers", "somebody else"] {
+        assert!(failure.contains(part), "{part} in {failure}");
+    }
+    world.run("COMMIT").await;
+    client.batch_execute("BEGIN").await.unwrap();
+    cutover::lock_for(
+        &world.session,
+        &catalog,
+        &tables,
+        Strategy::RebuildKeys,
+        wait,
+    )
+    .await
+    .unwrap();
+    let locked = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation IN ('people'::regclass, 'zebra'::regclass)";
+    assert_eq!(world.number(locked).await, 2);
+    world.session.rollback().await;
+}
