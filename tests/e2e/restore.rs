@@ -7,6 +7,7 @@ mod modes;
 mod neutral;
 mod people;
 mod refusals;
+mod replaced;
 mod round_trip;
 mod shared;
 mod stage;

@@ -38,7 +38,11 @@ async fn the_record_is_written_before_what_it_announces() {
             "commit graph"
         ]
     );
-    assert!(at("commit graph") < at("Live") && at("Live") < at("prove models"));
+    assert!(at("commit graph") < at("Proving") && at("Proving") < at("prove models"));
+    assert!(
+        at("discard models") < at("Live"),
+        "what was staged is gone before it is called live"
+    );
     let world = world.0.lock().unwrap();
     assert!(world.staged.is_empty() && world.kept.len() == 4 && world.live.len() == 4);
 }
