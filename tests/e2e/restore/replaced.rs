@@ -20,7 +20,7 @@ fn change(random: &mut Random) -> String {
         0 => format!("DELETE FROM ai_message WHERE {some}"),
         1 => format!("UPDATE ai_message SET content = md5(content) WHERE {some}"),
         2 => format!("DELETE FROM ai_token_usage WHERE {some}"),
-        3 => format!("UPDATE ai_token_usage SET model_name = NULL WHERE {some}"),
+        3 => format!("UPDATE ai_token_usage SET model_name = 'changed' WHERE {some}"),
         4 => "INSERT INTO ai_message (conversation_id, role, content) \
               SELECT max(id), 'user', repeat('new ', 500) FROM ai_conversation"
             .to_owned(),
