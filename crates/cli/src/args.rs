@@ -285,24 +285,12 @@ pub(crate) struct BackupArgs {
     /// Continue what an interrupted run left, and fail if there is nothing.
     #[arg(long)]
     pub(crate) resume: bool,
-    /// After a lost connection or a server that restarts, try again for so long.
-    #[arg(
-        long,
-        env = "ARKSTREAM_RETRY_FOR",
-        value_name = "TIME",
-        default_value = "5m",
-        value_parser = units::parse_duration
-    )]
-    pub(crate) retry_for: Duration,
-    /// When the disk is full, wait for so long until there is space again.
-    #[arg(
-        long,
-        env = "ARKSTREAM_WAIT_FOR_SPACE",
-        value_name = "TIME",
-        default_value = "0s",
-        value_parser = units::parse_duration
-    )]
-    pub(crate) wait_for_space: Duration,
+    /// After a lost connection or a server that restarts, try again for so long.  [default: 5m]
+    #[arg(long, env = "ARKSTREAM_RETRY_FOR", value_name = "TIME", value_parser = units::parse_duration)]
+    pub(crate) retry_for: Option<Duration>,
+    /// When the disk is full, wait for so long until there is space again.  [default: 0s]
+    #[arg(long, env = "ARKSTREAM_WAIT_FOR_SPACE", value_name = "TIME", value_parser = units::parse_duration)]
+    pub(crate) wait_for_space: Option<Duration>,
     /// Read everything again that an interrupted run left, not only what it wrote last.
     #[arg(long)]
     pub(crate) recheck: bool,

@@ -6,6 +6,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use schemars::JsonSchema;
@@ -73,6 +74,10 @@ pub(crate) struct Settings {
     pub(crate) out: Option<PathBuf>,
     /// `--memory`, such as `256MiB`
     pub(crate) memory: Option<String>,
+    /// `--retry-for`, such as `5m`
+    retry_for: Option<String>,
+    /// `--wait-for-space`, such as `1h`
+    wait_for_space: Option<String>,
 }
 
 impl Settings {
@@ -150,6 +155,16 @@ impl Settings {
             .transpose()
             .map_err(|why| invalid("memory", &why))
     }
+
+    /// `--retry-for`, if it stands in the file.
+    pub(crate) fn retry_for(&self) -> Result<Option<Duration>, Failure> {
+        time(self.retry_for.clone(), "retry_for")
+    }
+
+    /// `--wait-for-space`, if it stands in the file.
+    pub(crate) fn wait_for_space(&self) -> Result<Option<Duration>, Failure> {
+        time(self.wait_for_space.clone(), "wait_for_space")
+    }
 }
 
 const HELP: &str = "`arkstream schema config` prints what the file may hold";
@@ -178,7 +193,7 @@ fn or<T>(given: &mut Option<T>, mine: Option<T>) {
     }
 }
 
-fn time(text: Option<String>, key: &str) -> Result<Option<std::time::Duration>, Failure> {
+fn time(text: Option<String>, key: &str) -> Result<Option<Duration>, Failure> {
     text.as_deref()
         .map(units::parse_duration)
         .transpose()

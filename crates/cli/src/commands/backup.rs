@@ -4,6 +4,7 @@ use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use chrono::{DateTime, Utc};
@@ -28,12 +29,17 @@ use crate::{
     units,
 };
 
+/// How long a lost server is waited for.
+const RETRY_FOR: Duration = Duration::from_secs(300);
+
 /// Runs a backup from its arguments, the environment and the configuration file.
 pub(crate) async fn run(mut args: BackupArgs, log: LogBuffer) -> Result<Code, Failure> {
     let settings = Settings::read(args.sources.config.as_deref())?;
     settings.fill(&mut args.sources)?;
     args.out = args.out.or(settings.out.clone());
     args.memory = args.memory.or(settings.memory()?);
+    args.retry_for = args.retry_for.or(settings.retry_for()?);
+    args.wait_for_space = args.wait_for_space.or(settings.wait_for_space()?);
     run_with(args, log).await
 }
 
@@ -63,8 +69,8 @@ pub(crate) async fn run_with(args: BackupArgs, log: LogBuffer) -> Result<Code, F
             say(output::harmless(note));
         }
     }
-    let mut backup =
-        Backup::new(sources, run_id.clone(), env!("CARGO_PKG_VERSION")).retry_for(args.retry_for);
+    let mut backup = Backup::new(sources, run_id.clone(), env!("CARGO_PKG_VERSION"))
+        .retry_for(args.retry_for.unwrap_or(RETRY_FOR));
     let plan = or_interrupted(&cancel, backup.plan()).await?;
     let path = bundle_path(&args, &plan)?;
     tracing::info!(bundle = %path.display(), "output");
@@ -74,7 +80,7 @@ pub(crate) async fn run_with(args: BackupArgs, log: LogBuffer) -> Result<Code, F
 
     let observer = progress::observer(args.progress);
     let wait = SpaceWait {
-        limit: args.wait_for_space,
+        limit: args.wait_for_space.unwrap_or_default(),
         cancel: cancel.clone(),
         observer: Arc::clone(&observer),
     };

@@ -2,11 +2,11 @@
 
 mod destroy;
 
-use std::time::Duration;
 use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use arkstream_bundle::BundleFile;
@@ -59,8 +59,8 @@ pub(crate) async fn run(args: DemoArgs, log: LogBuffer) -> Result<Code, Failure>
             fresh: false,
             resume: false,
             recheck: false,
-            retry_for: Duration::ZERO,
-            wait_for_space: Duration::ZERO,
+            retry_for: Some(Duration::ZERO),
+            wait_for_space: None,
             dry_run: false,
             json: false,
             progress: args.progress,
