@@ -57,8 +57,9 @@ pub(super) async fn settle(
             let mut again = restoring.clone();
             again.id.clone_from(&id);
             again.began_at = record.started_at;
-            let places = places(args, components, &again, state);
-            if places.is_ok_and(|places| record.targets.iter().all(|t| places.contains(&t.place)))
+            // A command that names too little must not cost what was loaded.
+            let places = places(args, components, &again, state)?;
+            if record.targets.iter().all(|t| places.contains(&t.place))
                 && record.targets.len() == components.len()
             {
                 say(format!(
