@@ -131,11 +131,11 @@ pub trait Disk: Debug + Send + Sync {
     /// [`io::ErrorKind::NotFound`] if there is none; else as the operating system says.
     fn unlink(&self, path: &Path) -> io::Result<()>;
 
-    /// Creates a folder that is ours alone, and those above it. One that exists is fine.
+    /// Creates a folder that is ours alone.
     ///
     /// # Errors
-    /// As the operating system says.
-    fn create_folder(&self, path: &Path) -> io::Result<()>;
+    /// [`io::ErrorKind::AlreadyExists`] if it exists; else as the operating system says.
+    fn make_folder(&self, path: &Path) -> io::Result<()>;
 
     /// What stands in a folder.
     ///
@@ -196,6 +196,23 @@ pub trait Disk: Debug + Send + Sync {
         fault::point("record.rename")?;
         self.rename(beside, path)?;
         self.sync_folder_of(path)
+    }
+
+    /// Creates a folder that is ours alone, and those above it. One that exists is fine.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        if self.exists(path)? {
+            return Ok(());
+        }
+        if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
+            self.create_folder(above)?;
+        }
+        match self.make_folder(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            outcome => outcome,
+        }
     }
 
     /// Removes a file and syncs its folder. A file that is not there is fine.
