@@ -2,12 +2,15 @@
 
 use std::time::Instant;
 
+use arkstream_bundle::Leftover;
+
 use crate::{
     block_on,
     check::{Found, is_never_touched_once_named, is_whole, recover},
+    common::Random,
     disk::{Image, Op, SimDisk},
     loss::{Survival, power_cut},
-    script::{Promises, World, backup},
+    script::{CONTINUE, Promises, World, backup},
     soak, try_all,
 };
 
@@ -19,43 +22,77 @@ struct Run {
     log: Vec<Op>,
 }
 
-fn run_on(disk: &SimDisk) -> Run {
-    let (world, mut promises) = (World::new(), Promises::default());
-    block_on(backup(disk, &world, &mut promises)).unwrap();
-    let (base, log) = disk.history();
-    Run {
-        world,
-        promises,
-        base,
-        log,
+impl Run {
+    fn on(disk: &SimDisk, leftover: Leftover) -> Self {
+        let (world, mut promises) = (World::new(), Promises::default());
+        block_on(backup(disk, &world, leftover, &mut promises)).unwrap();
+        let (base, log) = disk.history();
+        Self {
+            world,
+            promises,
+            base,
+            log,
+        }
+    }
+
+    /// The disk after its end at that place.
+    fn ended_at(&self, (at, end): (usize, End)) -> SimDisk {
+        let log = &self.log[..at];
+        match end {
+            End::Kill => SimDisk::replayed(self.base.clone(), log),
+            End::Cut(survival) => SimDisk::of(power_cut(&self.base, log, survival)),
+        }
+    }
+
+    fn recover(&self, state: (usize, End)) -> Result<Found, String> {
+        let disk = self.ended_at(state);
+        let World { contents, .. } = &self.world;
+        block_on(recover(&disk, contents, &self.promises, state.0))
     }
 }
 
-/// Every place to fail at, with several choices of what is left.
-fn states(ops: usize, seeds: u64) -> Vec<(usize, Survival)> {
+/// How a run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The process is killed, and the machine runs on.
+    Kill,
+    /// The power fails.
+    Cut(Survival),
+}
+
+/// Every place to end at, with several choices of what is left.
+fn states(places: impl IntoIterator<Item = usize>, seeds: u64) -> Vec<(usize, End)> {
     let mut states = Vec::new();
-    for at in 0..=ops {
-        states.push((at, Survival::Nothing));
-        states.push((at, Survival::Everything));
-        let seeds = (0..seeds).map(|seed| (at, Survival::Some(seed << 32 | at as u64)));
-        states.extend(seeds);
+    for at in places {
+        states.push((at, End::Kill));
+        states.push((at, End::Cut(Survival::Nothing)));
+        states.push((at, End::Cut(Survival::Everything)));
+        let some = |seed: u64| (at, End::Cut(Survival::Some(seed << 32 | at as u64)));
+        states.extend((0..seeds).map(some));
     }
     states
 }
 
-impl Run {
-    fn cut_at(&self, (at, survival): (usize, Survival)) -> SimDisk {
-        SimDisk::of(power_cut(&self.base, &self.log[..at], survival))
-    }
-
-    fn recover(&self, state: (usize, Survival)) -> Result<Found, String> {
-        let disk = self.cut_at(state);
-        block_on(recover(
-            &disk,
-            &self.world.contents,
-            &self.promises,
-            state.0,
-        ))
+/// Tells how many states were tried, and what was found; fails if a promise was broken.
+fn tell(what: &str, began: Instant, (found, broken): (Vec<Found>, Vec<String>)) {
+    let count = |what| found.iter().filter(|found| **found == what).count();
+    println!(
+        "{what}: {} states: {} continued, {} begun anew, {} complete, in {:.1?}",
+        found.len() + broken.len(),
+        count(Found::Continued),
+        count(Found::Nothing),
+        count(Found::Published),
+        began.elapsed()
+    );
+    let some = &broken[..broken.len().min(20)];
+    assert!(
+        broken.is_empty(),
+        "{} broken:\n{}",
+        broken.len(),
+        some.join("\n")
+    );
+    for what in [Found::Continued, Found::Published] {
+        assert!(count(what) > 0, "no state was {what:?}");
     }
 }
 
@@ -63,30 +100,75 @@ impl Run {
 fn the_power_fails_at_every_operation_of_a_backup() {
     let began = Instant::now();
     let disk = SimDisk::of(Image::empty());
-    let run = run_on(&disk);
+    let run = Run::on(&disk, CONTINUE);
     is_whole(&disk, &run.world.contents).unwrap();
     is_never_touched_once_named(&run.base, &run.log).unwrap();
-    let states = states(run.log.len(), soak(2, 200));
-    let tried = states.len();
-    let (found, broken) = try_all(states, |state| run.recover(*state));
-    let count = |what| found.iter().filter(|found| **found == what).count();
-    println!(
-        "{} operations, {tried} crash states: {} continued, {} begun anew, {} complete, in {:.1?}",
-        run.log.len(),
-        count(Found::Continued),
-        count(Found::Nothing),
-        count(Found::Published),
-        began.elapsed()
-    );
-    assert!(broken.is_empty(), "{}", broken.join("\n"));
-    for what in [Found::Continued, Found::Nothing, Found::Published] {
-        assert!(count(what) > 0, "no crash state was {what:?}");
+    let states = states(0..=run.log.len(), soak(1, 200));
+    let outcome = try_all(states, |state| run.recover(*state));
+    tell(&format!("{} operations", run.log.len()), began, outcome);
+}
+
+#[test]
+fn the_power_fails_at_every_operation_of_a_resume() {
+    let began = Instant::now();
+    let first = Run::on(&SimDisk::of(Image::empty()), CONTINUE);
+    let contents = &first.world.contents;
+    let mut random = Random::new(soak(1, 2));
+    let mut ends = states(0..=first.log.len(), 1);
+    ends.retain(|_| soak(random.below(24) == 0, true));
+    let mut resumes = Vec::new();
+    for end in ends {
+        let disk = first.ended_at(end);
+        block_on(recover(&disk, contents, &first.promises, end.0)).unwrap();
+        let begun = match end.1 {
+            End::Kill => end.0,
+            End::Cut(_) => 0,
+        };
+        let (base, log) = disk.history();
+        let promises = first.promises.that_stay(end.0, contents);
+        let run = Run {
+            world: World::new(),
+            promises,
+            base,
+            log,
+        };
+        let mut ends = states(begun..=run.log.len(), soak(1, 2));
+        ends.retain(|(_, again)| *again != End::Kill && soak(random.below(8) == 0, true));
+        resumes.push((end, run, ends));
     }
+    let of = |(index, (_, _, ends)): (usize, &(_, Run, Vec<(usize, End)>))| {
+        ends.iter()
+            .map(move |end| (index, *end))
+            .collect::<Vec<_>>()
+    };
+    let states: Vec<_> = resumes.iter().enumerate().flat_map(of).collect();
+    let what = format!("{} resumes", resumes.len());
+    let outcome = try_all(states, |(index, end)| {
+        let (before, run, _) = &resumes[*index];
+        run.recover(*end)
+            .map_err(|why| format!("after {before:?}: {why}"))
+    });
+    tell(&what, began, outcome);
+}
+
+#[test]
+fn the_power_fails_while_an_unfinished_bundle_is_discarded() {
+    let began = Instant::now();
+    let first = Run::on(&SimDisk::of(Image::empty()), CONTINUE);
+    let middle = first.log.len() / 2;
+    let base = power_cut(&first.base, &first.log[..middle], Survival::Everything);
+    let mut run = Run::on(&SimDisk::of(base), Leftover::Discard);
+    // What was there was to be discarded.
+    run.promises = Promises::default();
+    let end = soak(16, run.log.len());
+    let states = states((0..=end).chain([run.log.len()]), soak(4, 100));
+    let outcome = try_all(states, |state| run.recover(*state));
+    tell(&format!("{end} operations of --fresh"), began, outcome);
 }
 
 #[test]
 fn a_disk_that_lies_about_its_syncs_is_found_out() {
-    let run = run_on(&SimDisk::that_lies(Image::empty()));
-    let (_, broken) = try_all(states(run.log.len(), 1), |state| run.recover(*state));
+    let run = Run::on(&SimDisk::that_lies(Image::empty()), CONTINUE);
+    let (_, broken) = try_all(states(0..=run.log.len(), 1), |state| run.recover(*state));
     assert!(!broken.is_empty(), "it must be noticed");
 }

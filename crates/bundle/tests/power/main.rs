@@ -8,6 +8,7 @@ mod check;
 mod claims;
 mod cuts;
 mod disk;
+mod faults;
 mod loss;
 mod script;
 

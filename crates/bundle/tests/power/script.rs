@@ -59,6 +59,16 @@ impl Promises {
             .push((disk.ops(), Promise::Torn(name.to_owned(), bytes)));
     }
 
+    /// Those that stand after so many changes and are not withdrawn by a run that finishes.
+    pub(crate) fn that_stay(&self, ops: usize, contents: &Contents) -> Self {
+        let (durable, _) = self.after(ops);
+        let stay = durable
+            .into_iter()
+            .filter(|(name, bytes)| contents.get(*name).is_some_and(|now| now.bytes == **bytes))
+            .map(|(name, bytes)| (0, Promise::Durable(name.to_owned(), bytes.clone())));
+        Self(stay.collect())
+    }
+
     /// Those that stand after so many changes: members, and the bytes of the torn one.
     pub(crate) fn after(&self, ops: usize) -> (BTreeMap<&str, &Bytes>, Option<(&str, u64)>) {
         let (mut durable, mut torn) = (BTreeMap::new(), None);
@@ -185,12 +195,13 @@ type Member = Result<Box<dyn MemberWriter>, Failure>;
 pub(crate) async fn backup(
     disk: &SimDisk,
     world: &World,
+    leftover: Leftover,
     promises: &mut Promises,
 ) -> Result<Published, Failure> {
     let facts = MemberFacts::default;
     let bytes_of = |name: &str| world.contents[name].bytes.clone();
     let (small, noise) = (&world.small_before, &bytes_of("b/noise"));
-    let (writer, _) = open(disk, CONTINUE).await?;
+    let (writer, _) = open(disk, leftover).await?;
     writer.begin_generation(generation(1)).await?;
     let first = spec("a/small", Compression::Deflate);
     let first = writer.put(first, small.clone(), facts()).await?;
