@@ -190,7 +190,10 @@ fn differences(begin: &Begin, now: &Beginning) -> Vec<String> {
         .collect()
 }
 
-/// Begins a bundle: both files empty, the journal's first line durable.
+/// Begins a bundle: an empty file, and a journal whose first line is durable.
+///
+/// The journal comes first. So at no moment a journal speaks of bytes that were discarded, and at none
+/// the file has bytes without a journal.
 pub(crate) fn start_journal(
     place: &Place,
     file: &dyn DiskFile,
@@ -198,22 +201,17 @@ pub(crate) fn start_journal(
     wait: &SpaceWait,
 ) -> Result<JournalWriter, Failure> {
     let Place { disk, paths } = place;
-    let journal = disk
-        .open_private(&paths.journal)
-        .and_then(|journal| journal.set_size(0).map(|()| journal))
+    let begin = Record::Begin {
+        format_version: FORMAT_VERSION.to_owned(),
+        run_id: beginning.run_id,
+        plan: beginning.plan,
+        at: beginning.at,
+    };
+    let (disk, records) = (disk.as_ref(), &[begin]);
+    let journal = JournalWriter::replace(disk, &paths.journal, 0, records, wait.clone())
         .map_err(refused(&paths.journal))?;
-    let mut journal = JournalWriter::new(journal, 0, wait.clone());
-    journal
-        .push(&Record::Begin {
-            format_version: FORMAT_VERSION.to_owned(),
-            run_id: beginning.run_id,
-            plan: beginning.plan,
-            at: beginning.at,
-        })
-        .and_then(|()| file.set_size(0))
+    file.set_size(0)
         .and_then(|()| file.sync_all())
-        .and_then(|()| journal.commit())
-        .and_then(|()| disk.sync_folder_of(&paths.bundle))
         .map_err(refused(&paths.partial))?;
     Ok(journal)
 }
@@ -244,25 +242,19 @@ pub(crate) fn resume(
         sha256,
     } = recover(file.as_ref(), state, recheck).map_err(failed)?;
     let before = file.size().map_err(failed)?;
-    let mut journal = (|| {
-        let journal = disk.open_private(&paths.journal)?;
-        fault::point("journal.truncate")?;
-        journal.set_size(valid_len)?;
-        let mut journal = JournalWriter::new(journal, valid_len, wait.clone());
-        for range in &buried {
-            let range = range.clone();
-            journal.push(&Record::Dead { range })?;
-        }
-        journal.push(&Record::Cut {
-            len,
-            sha256: sha256_state(&sha256),
-        })?;
-        Ok(journal)
-    })()
-    .map_err(failed)?;
-    journal
-        .commit()
-        .and_then(|()| fault::point("bundle.truncate"))
+    let dead_records = buried.iter().cloned().map(|range| Record::Dead { range });
+    let cut = Record::Cut {
+        len,
+        sha256: sha256_state(&sha256),
+    };
+    let records: Vec<Record> = dead_records.chain([cut]).collect();
+    let journal = fault::point("journal.truncate")
+        .and_then(|()| {
+            let disk = disk.as_ref();
+            JournalWriter::replace(disk, &paths.journal, valid_len, &records, wait.clone())
+        })
+        .map_err(failed)?;
+    fault::point("bundle.truncate")
         .and_then(|()| file.set_size(len))
         .and_then(|()| file.sync_all())
         .map_err(failed)?;

@@ -185,9 +185,7 @@ pub trait Disk: Debug + Send + Sync {
     /// # Errors
     /// As the operating system says.
     fn write_atomically(&self, path: &Path, content: &[u8]) -> io::Result<()> {
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(".partial");
-        let beside = Path::new(&beside);
+        let beside = &beside(path);
         fault::point("record.write")?;
         let file = self.open_private(beside)?;
         file.set_size(0)?;
@@ -225,6 +223,21 @@ pub trait Disk: Debug + Send + Sync {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Where a file is written before it takes a name.
+pub(crate) fn beside(path: &Path) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".partial");
+    beside.into()
+}
+
+/// Removes a name that an interrupted run may have left, not durably.
+pub(crate) fn unlink_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.unlink(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    io::{self, BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader, Read as _},
     path::Path,
 };
 
@@ -17,7 +17,7 @@ use arkstream_pipeline::fault;
 
 use crate::{
     appender::Opening,
-    disk::{Disk, DiskFile, FileRange},
+    disk::{self, Disk, DiskFile, FileRange},
     durable::LocalDisk,
     resume::end_of,
     space::SpaceWait,
@@ -34,14 +34,50 @@ pub(crate) struct JournalWriter {
 const WHAT: &str = "the journal";
 
 impl JournalWriter {
-    /// Appends behind the first `at` bytes.
-    pub(crate) fn new(file: Box<dyn DiskFile>, at: u64, wait: SpaceWait) -> Self {
-        Self {
-            file,
-            at,
+    /// Gives the journal `records` behind its first `kept` bytes, and nothing else: in a new file,
+    /// which takes the journal's name when it is durable. Returns when the name is.
+    ///
+    /// So the journal is the former one or the new one at any moment, and nothing in it rests on
+    /// bytes that an earlier run wrote and could not sync.
+    pub(crate) fn replace(
+        disk: &dyn Disk,
+        path: &Path,
+        kept: u64,
+        records: &[Record],
+        wait: SpaceWait,
+    ) -> io::Result<Self> {
+        let beside = disk::beside(path);
+        disk::unlink_if_there(disk, &beside)?;
+        let mut journal = Self {
+            file: disk.open_private(&beside)?,
+            at: 0,
             pending: Vec::new(),
             wait,
+        };
+        if kept > 0 {
+            let former = disk.open_to_read(path)?;
+            let mut former = FileRange {
+                file: former.as_ref(),
+                at: 0,
+                end: kept,
+            };
+            let piece = 1 << 20;
+            while former.at < kept {
+                former
+                    .by_ref()
+                    .take(piece)
+                    .read_to_end(&mut journal.pending)?;
+                journal.write_pending()?;
+            }
         }
+        for record in records {
+            journal.push(record)?;
+        }
+        journal.commit()?;
+        fault::point("journal.rename")?;
+        disk.rename(&beside, path)?;
+        disk.sync_folder_of(path)?;
+        Ok(journal)
     }
 
     /// Notes a record; it reaches the file with the next [`Self::commit`].
@@ -55,6 +91,12 @@ impl JournalWriter {
         if self.pending.is_empty() {
             return Ok(());
         }
+        self.write_pending()?;
+        fault::point("journal.sync")?;
+        self.file.sync_data()
+    }
+
+    fn write_pending(&mut self) -> io::Result<()> {
         while !self.pending.is_empty() {
             let written = self.wait.patiently(WHAT, || {
                 fault::point("journal.write")?;
@@ -63,8 +105,7 @@ impl JournalWriter {
             self.at += written as u64;
             self.pending.drain(..written);
         }
-        fault::point("journal.sync")?;
-        self.file.sync_data()
+        Ok(())
     }
 }
 

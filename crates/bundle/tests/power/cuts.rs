@@ -136,7 +136,7 @@ fn the_power_fails_at_every_operation_of_a_resume() {
         ends.retain(|(_, again)| *again != End::Kill && soak(random.below(8) == 0, true));
         resumes.push((end, run, ends));
     }
-    let of = |(index, (_, _, ends)): (usize, &(_, Run, Vec<(usize, End)>))| {
+    let of = |(index, (_, _, ends)): (usize, &(_, _, Vec<_>))| {
         ends.iter()
             .map(move |end| (index, *end))
             .collect::<Vec<_>>()

@@ -194,10 +194,12 @@ fn lose_names(image: &mut Image, pending: &[&Op], random: &mut Random) {
         image.apply(op);
         match op {
             // Both names, for a moment.
-            Op::Rename { from, inode, .. } if upto.is_none() && random.below(3) == 0 => {
-                if before.get(from) == Some(&Node::File(*inode)) {
-                    image.names.insert(from.clone(), Node::File(*inode));
-                }
+            Op::Rename { from, inode, .. }
+                if upto.is_none()
+                    && before.get(from) == Some(&Node::File(*inode))
+                    && random.below(3) == 0 =>
+            {
+                image.names.insert(from.clone(), Node::File(*inode));
             }
             // The name was given to another file whose creation is lost, or to none.
             Op::Unlink { path, inode }
