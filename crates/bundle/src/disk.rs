@@ -187,8 +187,11 @@ pub trait Disk: Debug + Send + Sync {
     fn write_atomically(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         let beside = &beside(path);
         fault::point("record.write")?;
+        // A new file, whatever an interrupted run left there: that may have the final name too.
+        if self.exists(beside)? {
+            self.unlink(beside)?;
+        }
         let file = self.open_private(beside)?;
-        file.set_size(0)?;
         file.write_all_at(content, 0)?;
         file.sync_all()?;
         fault::point("record.rename")?;
