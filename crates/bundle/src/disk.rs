@@ -222,9 +222,12 @@ pub trait Disk: Debug + Send + Sync {
     /// As the operating system says.
     fn remove(&self, path: &Path) -> io::Result<()> {
         match self.unlink(path) {
-            Ok(()) => self.sync_folder_of(path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            // It may be gone since a moment ago, and not durably.
+            gone => match self.sync_folder_of(path) {
+                Err(error) if gone.is_err() && error.kind() == io::ErrorKind::NotFound => Ok(()),
+                outcome => outcome,
+            },
         }
     }
 }
