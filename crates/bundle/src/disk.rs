@@ -199,20 +199,31 @@ pub trait Disk: Debug + Send + Sync {
         self.sync_folder_of(path)
     }
 
-    /// Creates a folder that is ours alone, and those above it. One that exists is fine.
+    /// Creates a folder that is ours alone, and those above it, durably. One that exists is fine.
     ///
     /// # Errors
     /// As the operating system says.
     fn create_folder(&self, path: &Path) -> io::Result<()> {
         if self.exists(path)? {
-            return Ok(());
+            // Whoever created it may have been killed before it was durable.
+            return match self.sync_folder_of(path) {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                    ) =>
+                {
+                    Ok(())
+                }
+                outcome => outcome,
+            };
         }
         if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
             self.create_folder(above)?;
         }
         match self.make_folder(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            outcome => outcome,
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => self.sync_folder_of(path),
         }
     }
 

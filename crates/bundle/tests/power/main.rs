@@ -11,6 +11,7 @@ mod disk;
 mod faults;
 mod loss;
 mod script;
+mod small;
 
 /// How many rounds: in every run, or when there is time.
 fn soak<T>(few: T, many: T) -> T {
