@@ -10,6 +10,7 @@ mod cuts;
 mod disk;
 mod faults;
 mod loss;
+mod model;
 mod script;
 mod small;
 

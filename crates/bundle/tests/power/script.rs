@@ -69,6 +69,15 @@ impl Promises {
         Self(stay.collect())
     }
 
+    /// Those that stand after so many changes, as promises on a new disk.
+    pub(crate) fn as_of(&self, ops: usize) -> Self {
+        let (durable, _) = self.after(ops);
+        let durable = durable.into_iter();
+        let durable =
+            durable.map(|(name, bytes)| (0, Promise::Durable(name.to_owned(), bytes.clone())));
+        Self(durable.collect())
+    }
+
     /// Those that stand after so many changes: members, and the bytes of the torn one.
     pub(crate) fn after(&self, ops: usize) -> (BTreeMap<&str, &Bytes>, Option<(&str, u64)>) {
         let (mut durable, mut torn) = (BTreeMap::new(), None);
@@ -132,7 +141,7 @@ pub(crate) const CONTINUE: Leftover = Leftover::Continue {
     insist: false,
 };
 
-fn generation(number: u32) -> Generation {
+pub(crate) fn generation(number: u32) -> Generation {
     Generation {
         number,
         run_id: RunId("00".into()),
@@ -253,7 +262,7 @@ pub(crate) async fn backup(
     writer.publish(manifest()).await
 }
 
-fn proof() -> Proof {
+pub(crate) fn proof() -> Proof {
     Proof::File(FileProof {
         inode: 1,
         size: 2,
