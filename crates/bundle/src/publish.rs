@@ -61,6 +61,16 @@ pub(crate) fn publish(mut out: Appender, mut manifest: Manifest) -> Result<Publi
     };
     let file_name = paths.bundle.file_name().unwrap_or_default();
     let line = format!("{sha256}  {}\n", file_name.to_string_lossy());
+    let free = match out.disk.exists(&paths.bundle) {
+        // The checksum file beside it is somebody else's too.
+        Ok(true) => Err(std::io::ErrorKind::AlreadyExists.into()),
+        Ok(false) => Ok(()),
+        Err(error) => Err(error),
+    };
+    free.map_err(refused(format!(
+        "name the bundle {}",
+        paths.bundle.display()
+    )))?;
     fault::point("checksum.write")
         .and_then(|()| out.disk.write_atomically(&paths.sha256, line.as_bytes()))
         .map_err(refused(format!("write {}", paths.sha256.display())))?;

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use arkstream_bundle::Leftover;
+use arkstream_bundle::{Disk as _, Leftover};
+use arkstream_pipeline::FailureKind;
 
 use crate::{
     block_on,
@@ -10,7 +11,7 @@ use crate::{
     common::Random,
     disk::{Image, Op, SimDisk},
     loss::{Survival, power_cut},
-    script::{CONTINUE, Promises, World, backup},
+    script::{CONTINUE, Promises, World, backup, finish, open, paths},
     soak, try_all,
 };
 
@@ -164,6 +165,29 @@ fn the_power_fails_while_an_unfinished_bundle_is_discarded() {
     let states = states((0..=end).chain([run.log.len()]), soak(4, 100));
     let outcome = try_all(states, |state| run.recover(*state));
     tell(&format!("{end} operations of --fresh"), began, outcome);
+}
+
+#[test]
+fn a_bundle_that_somebody_else_puts_there_meanwhile_stays_as_it_is() {
+    let disk = SimDisk::of(Image::empty());
+    let (theirs, contents) = (paths(), World::new().contents);
+    block_on(async {
+        let (writer, _) = open(&disk, CONTINUE).await.unwrap();
+        let other = theirs.bundle.with_file_name("theirs");
+        disk.write_atomically(&other, b"theirs").unwrap();
+        disk.rename(&other, &theirs.bundle).unwrap();
+        disk.write_atomically(&theirs.sha256, b"its sum").unwrap();
+        let refused = finish(writer, &contents).await.unwrap_err();
+        assert_eq!(refused.kind, FailureKind::Refused);
+    });
+    let now = disk.now();
+    assert_eq!(now.file(&theirs.bundle), Some(&b"theirs"[..]));
+    assert_eq!(now.file(&theirs.sha256), Some(&b"its sum"[..]));
+    // Once it is gone, nothing was lost.
+    disk.remove(&theirs.bundle).unwrap();
+    let disk = SimDisk::of(disk.now());
+    let found = block_on(recover(&disk, &contents, &Promises::default(), 0));
+    assert_eq!(found, Ok(Found::Continued));
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn fail(fault: Fault) -> Result<bool, String> {
     let (base, log) = disk.history();
     let mut random = Random::new(fault.at as u64);
     let mut places = vec![log.len()];
-    let some = soak(2, 8);
+    let some = soak(1, 8);
     places.extend((0..some).map(|_| ops + random.below((log.len() - ops) as u64 + 1) as usize));
     for at in places {
         for survival in [Survival::Nothing, Survival::Some(at as u64)] {
