@@ -131,6 +131,13 @@ pub(crate) enum Call {
     Sync,
 }
 
+/// What a disk says is synced, and is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lie {
+    Bytes,
+    Names,
+}
+
 /// How calls are made to fail.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fault {
@@ -150,8 +157,8 @@ struct State {
     locks: BTreeSet<usize>,
     calls: Vec<Call>,
     fault: Option<Fault>,
-    /// Syncs say that they are done, and do nothing.
-    lying: bool,
+    /// These syncs say that they are done, and do nothing.
+    lie: Option<Lie>,
 }
 
 /// The disk. Clones are the same disk.
@@ -183,9 +190,9 @@ impl SimDisk {
         })))
     }
 
-    pub(crate) fn that_lies(base: Image) -> Self {
+    pub(crate) fn that_lies(base: Image, about: Lie) -> Self {
         let disk = Self::of(base);
-        disk.state().lying = true;
+        disk.state().lie = Some(about);
         disk
     }
 
@@ -361,7 +368,7 @@ impl Disk for SimDisk {
             return Ok(());
         }
         let folder = state.folder(path)?;
-        if !state.lying {
+        if state.lie != Some(Lie::Names) {
             state.act(Op::SyncFolder { folder });
         }
         Ok(())
@@ -427,7 +434,7 @@ impl DiskFile for SimFile {
                 return Err(error);
             }
         };
-        if !state.lying {
+        if state.lie != Some(Lie::Bytes) {
             state.act(Op::Sync { inode });
         }
         Ok(())

@@ -114,9 +114,9 @@ impl World {
     async fn step(&mut self, step: Step) -> Result<(), String> {
         match step {
             Step::Put(name, kind) => self.add(NAMES[name], content(kind), false).await,
-            Step::Stream(name, chunks) => self.add(NAMES[name], long(&chunks), true).await,
+            Step::Stream(name, chunks) => self.add(NAMES[name], long(&chunks, 100), true).await,
             Step::GiveUp(name, chunks, upto, polite) => {
-                let bytes = long(&chunks);
+                let bytes = long(&chunks, 100);
                 let bytes = bytes.slice(..upto.min(bytes.len()));
                 self.give_up(NAMES[name], bytes, polite).await
             }
