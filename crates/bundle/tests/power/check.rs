@@ -87,6 +87,11 @@ pub(crate) async fn recover(
     is_whole(disk, contents)?;
     let (base, log) = disk.history();
     is_never_touched_once_named(&base, &log)?;
+    let files = disk.now().names.into_keys().skip(1);
+    let left = files.filter(|path| ![&paths().bundle, &paths().sha256].contains(&path));
+    if let Some(path) = left.into_iter().next() {
+        return Err(format!("{} is left behind", path.display()));
+    }
     Ok(match resumed {
         Some(_) => Found::Continued,
         None => Found::Nothing,
