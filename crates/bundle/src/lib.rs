@@ -41,6 +41,7 @@ mod trailer;
 mod writer;
 
 pub use claim::unfinished_beside;
+pub use codec::Effort;
 pub use extract::extract_member;
 pub use journal::{Begin, JournalState, Torn, read_journal};
 pub use ledger::{LedgerFolder, records};
