@@ -2,8 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::File,
-    io::{self, BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader},
     path::Path,
 };
 
@@ -16,11 +15,18 @@ use arkstream_format::{
 
 use arkstream_pipeline::fault;
 
-use crate::{appender::Opening, resume::end_of, space::SpaceWait};
+use crate::{
+    appender::Opening,
+    disk::{Disk, DiskFile, FileRange},
+    durable::LocalDisk,
+    resume::end_of,
+    space::SpaceWait,
+};
 
 /// Appends records. The caller syncs the data first.
 pub(crate) struct JournalWriter {
-    file: File,
+    file: Box<dyn DiskFile>,
+    at: u64,
     pending: Vec<u8>,
     wait: SpaceWait,
 }
@@ -28,9 +34,11 @@ pub(crate) struct JournalWriter {
 const WHAT: &str = "the journal";
 
 impl JournalWriter {
-    pub(crate) fn new(file: File, wait: SpaceWait) -> Self {
+    /// Appends behind the first `at` bytes.
+    pub(crate) fn new(file: Box<dyn DiskFile>, at: u64, wait: SpaceWait) -> Self {
         Self {
             file,
+            at,
             pending: Vec::new(),
             wait,
         }
@@ -50,8 +58,9 @@ impl JournalWriter {
         while !self.pending.is_empty() {
             let written = self.wait.patiently(WHAT, || {
                 fault::point("journal.write")?;
-                (&self.file).write(&self.pending)
+                self.file.write_at(&self.pending, self.at)
             })?;
+            self.at += written as u64;
             self.pending.drain(..written);
         }
         fault::point("journal.sync")?;
@@ -118,7 +127,16 @@ pub(crate) fn chunk_end(chunk: &Chunk) -> u64 {
 /// # Errors
 /// When the file cannot be read, or a whole record is of a version that is not known here.
 pub fn read_journal(path: &Path) -> io::Result<JournalState> {
-    let mut reader = BufReader::new(File::open(path)?);
+    read_journal_on(&LocalDisk, path)
+}
+
+/// The same, on any disk.
+///
+/// # Errors
+/// As [`read_journal`].
+pub fn read_journal_on(disk: &dyn Disk, path: &Path) -> io::Result<JournalState> {
+    let file = disk.open_to_read(path)?;
+    let mut reader = BufReader::new(FileRange::whole(file.as_ref())?);
     let mut replay = Replay::default();
     let mut line = Vec::new();
     loop {

@@ -14,7 +14,6 @@ use crate::{
     appender::Appender,
     appender::{Opening, Totals},
     codec::{Effort, EncodedChunk, STREAM_END},
-    durable,
     framing::{Entry, end_records},
     hashing::hex,
     trailer::Trailer,
@@ -63,16 +62,16 @@ pub(crate) fn publish(mut out: Appender, mut manifest: Manifest) -> Result<Publi
     let file_name = paths.bundle.file_name().unwrap_or_default();
     let line = format!("{sha256}  {}\n", file_name.to_string_lossy());
     fault::point("checksum.write")
-        .and_then(|()| durable::write_atomically(&paths.sha256, line.as_bytes()))
+        .and_then(|()| out.disk.write_atomically(&paths.sha256, line.as_bytes()))
         .map_err(refused(format!("write {}", paths.sha256.display())))?;
     let named = fault::point("bundle.rename")
-        .and_then(|()| durable::publish(&paths.partial, &paths.bundle));
+        .and_then(|()| out.disk.publish(&paths.partial, &paths.bundle));
     named.map_err(refused(format!(
         "name the bundle {}",
         paths.bundle.display()
     )))?;
     // The bundle is there. A journal that stays behind is ignored and overwritten by the next run.
-    let removed = fault::point("journal.remove").and_then(|()| durable::remove(&paths.journal));
+    let removed = fault::point("journal.remove").and_then(|()| out.disk.remove(&paths.journal));
     if let Err(error) = removed {
         tracing::warn!("{} could not be removed: {error}", paths.journal.display());
     }

@@ -28,8 +28,10 @@ use arkstream_pipeline::{
 
 use crate::{
     appender::{Appender, Command, Opening, Totals},
-    claim::{begun, claim, resume, start_journal},
+    claim::{Place, begun, claim, resume, start_journal},
     codec::{Effort, EncodedChunk, STREAM_END},
+    disk::Disk,
+    durable,
     earlier::{Candidate, CandidateKind},
     framing::check_name,
     hashing::HashingFile,
@@ -140,20 +142,39 @@ impl BundleWriter {
         leftover: Leftover,
         wait: SpaceWait,
     ) -> Result<(Self, Option<Resumed>), Failure> {
-        let mut file = claim(&paths)?;
-        let (appender, resumed) = match begun(&paths, &file, &beginning, leftover)? {
+        Self::open_on(durable::local(), paths, beginning, leftover, wait)
+    }
+
+    /// The same, on any disk.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        paths: OutputPaths,
+        beginning: Beginning,
+        leftover: Leftover,
+        wait: SpaceWait,
+    ) -> Result<(Self, Option<Resumed>), Failure> {
+        let place = Place { disk, paths };
+        let file = claim(&place)?;
+        let (appender, resumed) = match begun(&place, file.as_ref(), &beginning, leftover)? {
             Some((begin, state, recheck)) => {
-                let (appender, resumed) = resume(paths, file, begin, state, recheck, wait)?;
+                let (appender, resumed) = resume(place, file, begin, state, recheck, wait)?;
                 (appender, Some(resumed))
             }
             None => {
-                let journal = start_journal(&paths, &mut file, beginning, &wait)?;
+                let journal = start_journal(&place, file.as_ref(), beginning, &wait)?;
                 let file = HashingFile {
                     file,
+                    at: 0,
                     sha256: Sha256::default(),
                     wait,
                 };
-                (Appender::new(paths, file, 0, journal), None)
+                (
+                    Appender::new(place.disk, place.paths, file, 0, journal),
+                    None,
+                )
             }
         };
         let (commands, receiver) = mpsc::channel(QUEUE);
