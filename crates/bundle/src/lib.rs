@@ -43,6 +43,7 @@ mod trailer;
 mod writer;
 
 pub use claim::unfinished_beside;
+pub use codec::Effort;
 pub use disk::{Disk, DiskFile, FileId};
 pub use extract::extract_member;
 pub use journal::{Begin, JournalState, Torn, read_journal, read_journal_on};

@@ -13,7 +13,7 @@ use arkstream_pipeline::{Failure, FailureKind, MemberFacts, Published, fault};
 use crate::{
     appender::Appender,
     appender::{Opening, Totals},
-    codec::{EncodedChunk, STREAM_END},
+    codec::{Effort, EncodedChunk, STREAM_END},
     framing::{Entry, end_records},
     hashing::hex,
     trailer::Trailer,
@@ -105,7 +105,7 @@ fn append_manifest(out: &mut Appender, manifest: &Manifest) -> Result<(Member, D
     let mut at = 0;
     while at < json.len() {
         let end = json.len().min(at + CHUNK_SIZE);
-        let chunk = EncodedChunk::new(json.slice(at..end), Compression::Deflate);
+        let chunk = EncodedChunk::new(json.slice(at..end), Compression::Deflate, Effort::default());
         let stored = chunk.stored(Compression::Deflate);
         stored_len += stored.len() as u64;
         hasher.update(&stored);

@@ -13,7 +13,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use sha2::Sha256;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::{JoinError, JoinHandle},
+};
 
 use arkstream_format::{
     CHUNK_SIZE, Component, Compression, Crc32, Generation, Manifest, Member, Proof, RunId,
@@ -26,7 +29,7 @@ use arkstream_pipeline::{
 use crate::{
     appender::{Appender, Command, Opening, Totals},
     claim::{Place, begun, claim, resume, start_journal},
-    codec::{EncodedChunk, STREAM_END},
+    codec::{Effort, EncodedChunk, STREAM_END},
     disk::Disk,
     durable,
     earlier::{Candidate, CandidateKind},
@@ -123,6 +126,7 @@ pub struct BundleWriter {
     failed: Arc<Mutex<Option<Failure>>>,
     /// Whether there may be members to compare with.
     compares: Arc<AtomicBool>,
+    effort: Effort,
 }
 
 impl BundleWriter {
@@ -185,8 +189,16 @@ impl BundleWriter {
             lane: Arc::default(),
             failed,
             compares: Arc::new(AtomicBool::new(resumed.is_some())),
+            effort: Effort::default(),
         };
         Ok((writer, resumed))
+    }
+
+    /// How much time compression may take. It may be another one than the interrupted run's.
+    #[must_use]
+    pub fn with_effort(mut self, effort: Effort) -> Self {
+        self.effort = effort;
+        self
     }
 
     fn channel(&self) -> Channel {
@@ -194,6 +206,7 @@ impl BundleWriter {
             commands: self.commands.clone(),
             failed: Arc::clone(&self.failed),
             compares: Arc::clone(&self.compares),
+            effort: self.effort,
         }
     }
 
@@ -211,6 +224,7 @@ pub(crate) struct Channel {
     pub(crate) commands: mpsc::Sender<Command>,
     failed: Arc<Mutex<Option<Failure>>>,
     compares: Arc<AtomicBool>,
+    effort: Effort,
 }
 
 impl Channel {
@@ -294,6 +308,12 @@ impl Channel {
         self.close(facts).await
     }
 
+    /// Hashes and compresses a chunk on the blocking pool, which runs as many as there are permits.
+    pub(crate) fn encode(&self, raw: Bytes, compression: Compression) -> JoinHandle<EncodedChunk> {
+        let effort = self.effort;
+        tokio::task::spawn_blocking(move || EncodedChunk::new(raw, compression, effort))
+    }
+
     pub(crate) async fn open(
         &self,
         spec: &MemberSpec,
@@ -323,11 +343,8 @@ impl Channel {
     }
 }
 
-/// Hashing and compression belong on the blocking pool, which runs as many as there are permits.
-async fn encode(raw: Bytes, compression: Compression) -> Result<EncodedChunk, Failure> {
-    tokio::task::spawn_blocking(move || EncodedChunk::new(raw, compression))
-        .await
-        .map_err(|error| Failure::new(FailureKind::Internal, "compress a chunk", error))
+pub(crate) fn not_encoded(error: JoinError) -> Failure {
+    Failure::new(FailureKind::Internal, "compress a chunk", error)
 }
 
 fn check_spec(spec: &MemberSpec) -> Result<(), Failure> {
@@ -361,7 +378,8 @@ impl Sink for BundleWriter {
         let mut chunks = Vec::new();
         while !bytes.is_empty() {
             let raw = bytes.split_to(bytes.len().min(CHUNK_SIZE));
-            chunks.push((encode(raw, spec.compression).await?, None));
+            let chunk = channel.encode(raw, spec.compression).await;
+            chunks.push((chunk.map_err(not_encoded)?, None));
         }
         let _lane = self.lane.lock().await;
         channel.append_whole(&spec, chunks, facts).await
