@@ -14,6 +14,7 @@ use crate::{
     appender::Appender,
     durable,
     hashing::{HashingFile, sha256_state},
+    index::Index,
     journal::{Begin, JournalState, JournalWriter, read_journal},
     resume::{Recovered, recover},
     space::SpaceWait,
@@ -216,6 +217,7 @@ pub(crate) fn resume(
         Failure::io(FailureKind::Refused, attempted, error)
     };
     let generations = state.generations.clone();
+    let mut index = Index::new(begin.run_id, begin.at);
     let valid_len = state.valid_len;
     let Recovered {
         members,
@@ -254,7 +256,7 @@ pub(crate) fn resume(
     let resumed = Resumed {
         begun_at: begin.at,
         generations,
-        members: members.len(),
+        members: members.iter().filter(|member| !member.is_index()).count(),
         bytes: len,
         cut_off: before.saturating_sub(len),
         torn: torn.as_ref().map(|tail| {
@@ -267,12 +269,13 @@ pub(crate) fn resume(
             .chain(missing)
             .collect(),
     };
-    let mut appender = Appender::new(paths, HashingFile { file, sha256, wait }, len, journal);
+    index
+        .resume(&members, &dead, &resumed.generations)
+        .map_err(failed)?;
+    let file = HashingFile { file, sha256, wait };
+    let mut appender = Appender::new(paths, file, len, journal, index);
     appender.dead = dead;
     appender.torn = torn;
-    appender.earlier = members
-        .into_iter()
-        .map(|member| (member.name.clone(), member))
-        .collect();
+    appender.take_over(members);
     Ok((appender, resumed))
 }

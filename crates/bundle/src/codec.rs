@@ -9,7 +9,9 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 use flate2::{Compress, Compression as Level, Decompress, FlushCompress, FlushDecompress, Status};
 
-use arkstream_format::{CHUNK_SIZE, Compression, Crc32, Digest};
+use arkstream_format::{CHUNK_SIZE, Chunk, Compression, Crc32, Digest};
+
+use crate::reader::ProvenChunk;
 
 /// An empty last block with fixed codes: what ends every deflate member.
 pub(crate) const STREAM_END: [u8; 2] = [0x03, 0x00];
@@ -47,6 +49,19 @@ impl EncodedChunk {
             blake3: Digest::of(&raw),
             deflated,
             raw,
+        }
+    }
+
+    /// A chunk that stands in a bundle already: its stored bytes stay as they are.
+    pub(crate) fn proven(chunk: &Chunk, compression: Compression, bytes: ProvenChunk) -> Self {
+        Self {
+            raw: bytes.raw,
+            crc32: chunk.crc32,
+            blake3: chunk.blake3,
+            deflated: match compression {
+                Compression::Stored => None,
+                Compression::Deflate => Some(bytes.stored),
+            },
         }
     }
 

@@ -30,6 +30,7 @@ use crate::{
     earlier::{Candidate, CandidateKind},
     framing::check_name,
     hashing::HashingFile,
+    index::Index,
     publish,
     space::SpaceWait,
     streamed::StreamedMember,
@@ -117,7 +118,7 @@ pub struct Resumed {
 pub struct BundleWriter {
     commands: mpsc::Sender<Command>,
     /// Whoever holds it is the one whose member takes the next place in the file.
-    lane: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) lane: Arc<tokio::sync::Mutex<()>>,
     failed: Arc<Mutex<Option<Failure>>>,
     /// Whether there may be members to compare with.
     compares: Arc<AtomicBool>,
@@ -143,13 +144,14 @@ impl BundleWriter {
                 (appender, Some(resumed))
             }
             None => {
+                let index = Index::new(beginning.run_id.clone(), beginning.at);
                 let journal = start_journal(&paths, &mut file, beginning, &wait)?;
                 let file = HashingFile {
                     file,
                     sha256: Sha256::default(),
                     wait,
                 };
-                (Appender::new(paths, file, 0, journal), None)
+                (Appender::new(paths, file, 0, journal, index), None)
             }
         };
         let (commands, receiver) = mpsc::channel(QUEUE);
@@ -168,7 +170,7 @@ impl BundleWriter {
         Ok((writer, resumed))
     }
 
-    fn channel(&self) -> Channel {
+    pub(crate) fn channel(&self) -> Channel {
         Channel {
             commands: self.commands.clone(),
             failed: Arc::clone(&self.failed),
@@ -309,7 +311,7 @@ async fn encode(raw: Bytes, compression: Compression) -> Result<EncodedChunk, Fa
         .map_err(|error| Failure::new(FailureKind::Internal, "compress a chunk", error))
 }
 
-fn check_spec(spec: &MemberSpec) -> Result<(), Failure> {
+pub(crate) fn check_spec(spec: &MemberSpec) -> Result<(), Failure> {
     check_name(&spec.name).map_err(|why| {
         Failure::new(
             FailureKind::Source,

@@ -33,6 +33,7 @@ pub(crate) fn manifest() -> Manifest {
         chroma: None,
         graph: None,
         sealing: None,
+        salvage: None,
     }
 }
 
@@ -101,5 +102,32 @@ pub(crate) fn no_wait() -> SpaceWait {
         limit: std::time::Duration::ZERO,
         cancel: Cancel::default(),
         observer: Arc::new(Silent),
+    }
+}
+
+/// Rounds in `make test`, and in `make soak`.
+pub(crate) fn soak(few: u64, many: u64) -> u64 {
+    match std::env::var_os("ARKSTREAM_SOAK") {
+        Some(_) => many,
+        None => few,
+    }
+}
+
+/// A small random generator, so that a failing seed can be run again.
+pub(crate) struct Random(blake3::OutputReader);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(
+            blake3::Hasher::new()
+                .update(&seed.to_le_bytes())
+                .finalize_xof(),
+        )
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        let mut bytes = [0; 8];
+        self.0.fill(&mut bytes);
+        u64::from_le_bytes(bytes) % limit.max(1)
     }
 }
