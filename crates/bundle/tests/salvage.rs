@@ -273,6 +273,17 @@ impl Original {
             }
         }
         for (name, bytes) in &found {
+            // Of what no index and no directory speaks, an attempt that was given up may come back. The
+            // list says that nothing but its CRC-32 proves it.
+            let weak = out.salvage.proven_by_crc.contains(name);
+            let given_up = match name.as_str() {
+                "given-up" => text(20 << 20),
+                "large/plain.bin" => noise(9, 70_000),
+                _ => Bytes::new(),
+            };
+            if weak && damage.cut.is_some() && given_up.starts_with(bytes) {
+                continue;
+            }
             if let Some(expected) = self.contents.get(name) {
                 assert!(bytes == expected, "{name} is not what it was");
             } else if let Some(rest) = name.strip_prefix(member_names::SALVAGED_DIR) {
@@ -417,52 +428,53 @@ async fn where_only_the_framing_is_damaged_nothing_is_lost() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_any_index_whole_members_are_proven_by_their_crc() {
     let original = original().await;
+    for with_directory in [true, false] {
+        without_any_index(&original, with_directory).await;
+    }
+}
+
+async fn without_any_index(original: &Original, with_directory: bool) {
     let mut damage = Damage::default();
     damage.flipped.push(original.manifest_offset + 100);
+    let member = |name: &str| {
+        original
+            .manifest
+            .members
+            .iter()
+            .find(|m| m.name == name)
+            .unwrap()
+    };
     for member in original.manifest.members.iter().filter(|m| m.is_index()) {
-        damage.flipped.push(member.header_offset + 30);
         damage.flipped.push(member.data_offset + 5);
     }
-    let hurt = original
-        .manifest
-        .members
-        .iter()
-        .find(|m| m.name == "large/dump.sql")
-        .unwrap();
-    damage.flipped.push(hurt.chunks[4].offset + 1000);
-    let hurt = original
-        .manifest
-        .members
-        .iter()
-        .find(|m| m.name == "tiny/0007")
-        .unwrap();
-    damage.flipped.push(hurt.data_offset + 3);
+    let hurt = ["large/dump.sql", "tiny/0007"];
+    damage.flipped.push(member(hurt[0]).chunks[4].offset + 1000);
+    damage.flipped.push(member(hurt[1]).data_offset + 3);
+    if with_directory {
+        // It knows better: a name, and a header.
+        damage.flipped.push(member("tiny/0100").header_offset + 33);
+        damage.flipped.push(member("tiny/0101").header_offset + 2);
+    } else {
+        damage.cut = Some(original.manifest_offset + 50);
+    }
     let folder = tempfile::tempdir().unwrap();
-    let bytes = damage.apply(&original.bytes, &mut Random::new(2));
     let source = folder.path().join("damaged.zip");
-    fs::write(&source, bytes).unwrap();
+    fs::write(&source, damage.apply(&original.bytes, &mut Random::new(2))).unwrap();
     let mut options = options(folder.path(), &source);
     options.unproven = Some(folder.path().join("unproven"));
     let out = salvage(options, &described).await.unwrap();
     assert_eq!(out.truth, Truth::Headers);
     assert!(!out.salvage.described);
-    let found = read_all(&out.published.path);
+    let mut found = read_all(&out.published.path);
     for (name, bytes) in &original.contents {
-        let hurt = name == "large/dump.sql" || name == "tiny/0007";
-        assert_eq!(
-            found.get(name).map(|found| found == bytes),
-            (!hurt).then_some(true),
-            "{name}"
-        );
+        let whole = !hurt.contains(&name.as_str());
+        let found = found.remove(name).map(|found| found == *bytes);
+        assert_eq!(found, whole.then_some(true), "{name}");
     }
-    // The attempt that was given up is a whole entry as well; no index is left to say that it is dead.
-    let others = ["given-up", member_names::METADATA];
-    assert!(
-        found
-            .keys()
-            .all(|n| original.contents.contains_key(n) || others.contains(&n.as_str())),
-        "nothing comes back in pieces"
-    );
+    found.remove(member_names::METADATA);
+    // The attempt that was given up is a whole entry as well; only a directory says that it is dead.
+    let others: Vec<&String> = found.keys().collect();
+    assert_eq!(others.len(), usize::from(!with_directory), "{others:?}");
     assert!(out.saved.iter().all(|saved| saved.proof == "crc32"));
     assert_eq!(out.salvage.proven_by_crc.len(), out.saved.len());
     let lost: Vec<_> = out
@@ -471,17 +483,17 @@ async fn without_any_index_whole_members_are_proven_by_their_crc() {
         .iter()
         .filter_map(|l| l.member.as_deref())
         .collect();
-    assert_eq!(lost, ["large/dump.sql", "tiny/0007"]);
+    assert_eq!(lost, hurt);
     // Up to the flipped bit the dump decodes, and what decodes can be had, but not in the bundle.
     let told = out
         .unproven
         .iter()
-        .find(|bytes| bytes.name == "large/dump.sql")
+        .find(|bytes| bytes.name == hurt[0])
         .unwrap();
     let extracted = fs::read(told.file.as_ref().unwrap()).unwrap();
     assert_eq!(extracted.len() as u64, told.raw_len);
     let good = 4 << 22;
-    assert!(told.chunks >= 4 && extracted[..good] == original.contents["large/dump.sql"][..good]);
+    assert!(told.chunks >= 4 && extracted[..good] == original.contents[hurt[0]][..good]);
 }
 
 /// A bundle that was stored inside this one brings nothing of its own.

@@ -56,8 +56,9 @@ pub struct LostRange {
     /// First byte of the member that is not lost any more, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw_end: Option<u64>,
-    /// First byte in the damaged file.
-    pub file_start: u64,
+    /// First byte in the damaged file, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_start: Option<u64>,
     /// First byte in the damaged file that is not lost any more, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_end: Option<u64>,

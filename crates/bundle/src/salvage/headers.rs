@@ -8,7 +8,7 @@ use arkstream_format::{Compression, Crc32, RunId, journal::Record, member_names}
 
 use crate::{
     durable,
-    framing::{DATA_DESCRIPTOR, Entry, LOCAL_HEADER, check_name},
+    framing::{CENTRAL_HEADER, DATA_DESCRIPTOR, Entry, LOCAL_HEADER, check_name},
     salvage::scan::{Inflating, Lines, Signatures, Stop},
 };
 
@@ -26,10 +26,30 @@ pub(super) struct Header {
     pub(super) name: String,
     pub(super) compression: Compression,
     pub(super) modified_at: DateTime<Utc>,
+    /// Permission bits, which only the directory has.
+    pub(super) mode: Option<u32>,
     pub(super) header_offset: u64,
     pub(super) data_offset: u64,
-    /// CRC-32, raw and stored length, unless they stand behind the data.
+    /// CRC-32, raw and stored length, unless they are known from behind the data only.
     pub(super) totals: Option<(Crc32, u64, u64)>,
+    /// Whether a descriptor stands behind the data.
+    pub(super) descriptor: bool,
+}
+
+impl Header {
+    /// Where it ends, if the directory says so.
+    pub(super) fn listed_end(&self) -> Option<u64> {
+        let (_, _, stored_len) = self.totals.filter(|_| self.mode.is_some())?;
+        Some(self.data_offset + stored_len + self.tail())
+    }
+
+    /// Bytes between its data and what follows.
+    fn tail(&self) -> u64 {
+        match self.descriptor {
+            true => DESCRIPTOR_LEN,
+            false => 0,
+        }
+    }
 }
 
 /// What a header's member turned out to be.
@@ -49,19 +69,19 @@ pub(super) enum Verdict {
     },
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
 
-fn bytes_at(file: &File, at: u64, most: usize, end: u64) -> Option<Vec<u8>> {
+pub(super) fn bytes_at(file: &File, at: u64, most: usize, end: u64) -> Option<Vec<u8>> {
     let len = end.checked_sub(at)?.min(most as u64) as usize;
     let mut bytes = vec![0; len];
     durable::read_exact_at(file, &mut bytes, at).ok()?;
@@ -91,9 +111,11 @@ pub(super) fn header_at(file: &File, at: u64, end: u64) -> Option<Header> {
         name: name.to_owned(),
         compression,
         modified_at: DateTime::from_timestamp(seconds.into(), 0)?,
+        mode: None,
         header_offset: at,
         data_offset: at + (FIXED + name_len + extra_len) as u64,
         totals: (!descriptor).then_some((crc32, raw_len, stored_len)),
+        descriptor,
     };
     let made = Entry {
         name: &header.name,
@@ -135,7 +157,7 @@ pub(super) fn judge(
     *effort = effort.saturating_sub(decodable);
     let end = match header
         .totals
-        .map(|(_, _, stored_len)| header.data_offset + stored_len)
+        .map(|(_, _, stored_len)| header.data_offset + stored_len + header.tail())
     {
         // Its sizes say that it reaches behind the end of the file, or that another header follows.
         Some(end) if end > limit => file_ends.then_some(limit),
@@ -163,7 +185,7 @@ fn damaged(why: &'static str, decodable: u64) -> Verdict {
 /// Whether a local or central header stands there.
 fn follows(file: &File, at: u64, limit: u64) -> bool {
     let found = bytes_at(file, at, 4, limit).and_then(|bytes| u32_at(&bytes, 0));
-    matches!(found, Some(LOCAL_HEADER | 0x0201_4b50))
+    matches!(found, Some(LOCAL_HEADER | CENTRAL_HEADER))
 }
 
 fn sized(file: &File, header: &Header, limit: u64, crc32: Crc32, len: u64) -> Verdict {
@@ -178,7 +200,7 @@ fn sized(file: &File, header: &Header, limit: u64, crc32: Crc32, len: u64) -> Ve
         true => Verdict::Whole {
             crc32,
             raw_len: len,
-            end,
+            end: end + header.tail(),
         },
     }
 }
@@ -262,7 +284,9 @@ fn deflated(file: &File, header: &Header, limit: u64, effort: u64) -> Verdict {
         header.data_offset + stream.consumed(),
     );
     let (expected, end) = match header.totals {
-        Some((crc32, raw_len, stored_len)) => (Some((crc32, stored_len, raw_len)), data_end),
+        Some((crc32, raw_len, stored_len)) => {
+            (Some((crc32, stored_len, raw_len)), data_end + header.tail())
+        }
         None => (
             descriptor_at(file, data_end, limit),
             data_end + DESCRIPTOR_LEN,

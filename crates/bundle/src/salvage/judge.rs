@@ -3,23 +3,22 @@
 //!
 //! Memory: the claims, what was found about them, one chunk.
 
-use std::{fs::File, ops::Range, path::Path};
+use std::{collections::HashSet, fs::File, ops::Range, path::Path};
 
 use arkstream_format::{
-    Chunk, Component, Compression, Crc32, Digest, LostMember, LostRange, Member, member_names,
+    Chunk, Component, Compression, Crc32, Digest, LostMember, LostRange, Manifest, Member,
+    member_names,
 };
 use arkstream_pipeline::{Cancel, Event, Failure, Observer};
 
 use crate::{
     appender::Totals,
-    framing::LOCAL_HEADER,
     journal::{Torn, chunk_end},
     reader::read_proven,
     salvage::{
         claims::Truth,
         find::{Damaged, find},
-        headers::{Header, Verdict, header_at, judge},
-        scan::Signatures,
+        headers::Header,
     },
 };
 
@@ -93,8 +92,12 @@ pub(super) fn examine(
     examined.check_members(observer, cancel)?;
     examined.check_torn();
     examined.judged.sort_by_key(|j| j.member.header_offset);
-    if examined.damaged.claims.description.is_none() {
-        examined.end_is_lost();
+    match examined.damaged.claims.description.take() {
+        Some(description) => {
+            examined.parts_are_lost(&description);
+            examined.damaged.claims.description = Some(description);
+        }
+        None => examined.end_is_lost(),
     }
     Ok(examined)
 }
@@ -106,7 +109,7 @@ impl Examined {
                 ranges: vec![LostRange {
                     raw_start: None,
                     raw_end: None,
-                    file_start: member.header_offset,
+                    file_start: Some(member.header_offset),
                     file_end: None,
                     reason: why.to_owned(),
                 }],
@@ -161,7 +164,7 @@ impl Examined {
         ranges.push(LostRange {
             raw_start: Some(member.raw_len),
             raw_end: None,
-            file_start: end,
+            file_start: Some(end),
             file_end: None,
             reason: "the backup was interrupted in it".to_owned(),
         });
@@ -177,6 +180,37 @@ impl Examined {
             good,
             whole: false,
         });
+    }
+
+    /// Parts of tables that neither came back nor are told to be lost: no index lists them any more.
+    fn parts_are_lost(&mut self, description: &Manifest) {
+        let judged = self.judged.iter().map(|judged| judged.member.name.as_str());
+        let by_crc = self.by_crc.iter().map(|member| member.header.name.as_str());
+        let lost = self.lost.iter().filter_map(|lost| lost.member.as_deref());
+        let told: HashSet<&str> = judged.chain(by_crc).chain(lost).collect();
+        // Whoever salvaged it before has told of them.
+        let before = |name: &str| {
+            let salvage = description.salvage.as_ref();
+            salvage.is_some_and(|salvage| salvage.lost_member(name))
+        };
+        let parts = description.tables.iter().flat_map(|table| &table.parts);
+        let untold: Vec<LostMember> = parts
+            .filter(|part| !told.contains(part.member.as_str()) && !before(&part.member))
+            .map(|part| LostMember {
+                member: Some(part.member.clone()),
+                component: Some(Component::Models),
+                rows: Some(part.rows),
+                ranges: vec![LostRange {
+                    raw_start: None,
+                    raw_end: None,
+                    file_start: None,
+                    file_end: None,
+                    reason: "the index that lists it is damaged".to_owned(),
+                }],
+                pieces: Vec::new(),
+            })
+            .collect();
+        self.lost.extend(untold);
     }
 
     /// Nobody knows what else there was.
@@ -196,162 +230,9 @@ impl Examined {
         self.lost
             .push(unknown(behind.min(self.damaged.len), None, reason));
     }
-
-    /// Looks at the bytes that no claim covers.
-    fn search_gaps(&mut self, cancel: &Cancel) -> Result<(), Failure> {
-        let len = self.damaged.len;
-        // Behind the last index come manifest and directory.
-        let described = self.damaged.claims.description.is_some();
-        let last = self
-            .damaged
-            .claims
-            .indexes
-            .iter()
-            .map(|(_, end)| *end)
-            .max();
-        let limit = match (described, last) {
-            (true, Some(end)) => end.min(len),
-            _ => len,
-        };
-        let mut effort = len.saturating_mul(2048) + (64 << 20);
-        let mut at = 0;
-        let known = self.damaged.claims.known();
-        for (start, end) in known.into_iter().chain([(limit, limit)]) {
-            if start.min(limit) > at {
-                self.search(at, start.min(limit), cancel, &mut effort)?;
-            }
-            at = at.max(end);
-        }
-        self.drop_superseded();
-        Ok(())
-    }
-
-    fn search(
-        &mut self,
-        start: u64,
-        end: u64,
-        cancel: &Cancel,
-        effort: &mut u64,
-    ) -> Result<(), Failure> {
-        let mut unknown_from = start;
-        let mut signatures = Signatures::new(&self.damaged.file, LOCAL_HEADER, start, end);
-        let mut found = Vec::new();
-        while let Some(at) = signatures.next() {
-            cancel.check()?;
-            let Some(header) = header_at(&self.damaged.file, at, end) else {
-                continue;
-            };
-            if at > unknown_from {
-                found.push(Found::Unknown(unknown_from, at));
-            }
-            let file_ends = end == self.damaged.len;
-            let verdict = judge(&self.damaged.file, &header, end, file_ends, effort);
-            let name = header.name.as_str();
-            let ours = name.starts_with(member_names::INDEX_DIR) || name == member_names::MANIFEST;
-            let next = match verdict {
-                Verdict::Whole {
-                    crc32,
-                    raw_len,
-                    end,
-                } => {
-                    if !ours {
-                        found.push(Found::Whole(ByCrc {
-                            header,
-                            crc32,
-                            raw_len,
-                            end,
-                        }));
-                    }
-                    end
-                }
-                Verdict::Damaged {
-                    why,
-                    decodable,
-                    end,
-                } => {
-                    let next = end.unwrap_or(header.data_offset);
-                    if !ours {
-                        found.push(Found::Damaged(header, why, decodable, next));
-                    }
-                    next
-                }
-            };
-            signatures.go_on_at(next);
-            unknown_from = next;
-        }
-        if unknown_from < end {
-            found.push(Found::Unknown(unknown_from, end));
-        }
-        for found in found {
-            self.take_found(found);
-        }
-        Ok(())
-    }
-
-    fn take_found(&mut self, found: Found) {
-        match found {
-            Found::Whole(member) => self.by_crc.push(member),
-            Found::Damaged(header, why, decodable, end) => {
-                let raw_len = header.totals.map(|(_, raw_len, _)| raw_len);
-                self.lost.push(LostMember {
-                    component: Some(Component::of_member(&header.name)),
-                    member: Some(header.name.clone()),
-                    rows: None,
-                    ranges: vec![LostRange {
-                        raw_start: Some(0),
-                        raw_end: raw_len,
-                        file_start: header.data_offset,
-                        file_end: Some(end).filter(|end| *end > header.data_offset),
-                        reason: format!("no index with its hashes is left, and {why}"),
-                    }],
-                    pieces: Vec::new(),
-                });
-                if decodable > 0 {
-                    self.unproven.push(Unproven {
-                        header,
-                        raw_len: decodable,
-                        end: self.damaged.len,
-                    });
-                }
-            }
-            // The end of a file that lost its end is told of as such.
-            Found::Unknown(_, end)
-                if end == self.damaged.len && self.damaged.claims.description.is_none() => {}
-            Found::Unknown(start, end) => self.lost.push(unknown(
-                start,
-                Some(end),
-                "the index that says what stood there is damaged",
-            )),
-        }
-    }
-
-    /// Of two members of one name the later in the file is the newer.
-    fn drop_superseded(&mut self) {
-        let mut newest = std::collections::HashMap::new();
-        for member in &self.by_crc {
-            newest.insert(member.header.name.clone(), member.header.header_offset);
-        }
-        let members = &mut self.damaged.claims.members;
-        members.retain(|place, member| match newest.get_mut(&member.name) {
-            Some(other) if *other > *place => false,
-            Some(other) => {
-                *other = u64::MAX;
-                true
-            }
-            None => true,
-        });
-        self.by_crc
-            .retain(|member| newest.get(&member.header.name) == Some(&member.header.header_offset));
-    }
 }
 
-enum Found {
-    Whole(ByCrc),
-    Damaged(Header, &'static str, u64, u64),
-    Unknown(u64, u64),
-}
-
-fn unknown(file_start: u64, file_end: Option<u64>, reason: &str) -> LostMember {
+pub(super) fn unknown(file_start: u64, file_end: Option<u64>, reason: &str) -> LostMember {
     LostMember {
         member: None,
         component: None,
@@ -359,7 +240,7 @@ fn unknown(file_start: u64, file_end: Option<u64>, reason: &str) -> LostMember {
         ranges: vec![LostRange {
             raw_start: None,
             raw_end: None,
-            file_start,
+            file_start: Some(file_start),
             file_end,
             reason: reason.to_owned(),
         }],
@@ -417,7 +298,7 @@ fn check_chunks(
                 _ => lost.push(LostRange {
                     raw_start: Some(raw_start),
                     raw_end: Some(raw_end),
-                    file_start: chunk.offset,
+                    file_start: Some(chunk.offset),
                     file_end: Some(chunk_end(chunk)),
                     reason,
                 }),

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! find     manifest │ journal and index members │ index members │ local headers     (`claims`, `find`)
-//! judge    every chunk against its BLAKE3; where no index is left, members against their CRC-32
+//! judge    every chunk against its BLAKE3; where no index is left, whole members against the CRC-32
+//!          in the ZIP directory or, where none of that is left, in their local headers   (`gaps`)
 //! write    whole members as they were, stored bytes verbatim; runs of good chunks of others under
 //!          `salvaged/<member>/<first>-<end>`; a list of what is lost in the manifest
 //! ```
@@ -11,14 +12,17 @@
 //! they are used, its lengths before anything is allocated, and no byte of it is given out twice, so
 //! the new bundle's members are never larger than the damaged file.
 //!
-//! Two limits, where neither manifest nor a covering index is left: a superseded attempt that the
-//! lost index would have buried comes back if it is the only one of its name, and so do members of an
-//! Arkstream bundle that was stored inside a member whose own header is damaged.
+//! Limits, where neither manifest nor a covering index nor any of the ZIP directory is left: nothing
+//! proves the name in a local header; a superseded attempt that the lost index would have buried comes
+//! back if it is the last of its name; and so do members of an Arkstream bundle that was stored inside a
+//! member whose own header is damaged. The list says of each member what proves it.
 //!
 //! Peak memory: the records of the index, and two chunks.
 
 mod claims;
+mod directory;
 mod find;
+mod gaps;
 mod headers;
 mod judge;
 mod scan;

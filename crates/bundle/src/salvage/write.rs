@@ -286,7 +286,7 @@ impl Output {
             component,
             compression: member.header.compression,
             modified_at: member.header.modified_at,
-            mode: DESCRIPTION_MODE,
+            mode: member.header.mode.unwrap_or(DESCRIPTION_MODE),
             budget: self.budget.clone(),
         };
         let (raw_len, expected) = (member.raw_len, member.crc32);
@@ -434,12 +434,10 @@ fn omission(lost: &LostMember) -> Omission {
     let reason = first.map_or("", |range| range.reason.as_str());
     let what = match (&lost.member, first) {
         (Some(name), _) => name.clone(),
-        (None, Some(range)) => match range.file_end {
-            Some(end) => format!("bytes {}..{end} of the damaged file", range.file_start),
-            None => format!(
-                "everything behind byte {} of the damaged file",
-                range.file_start
-            ),
+        (None, Some(range)) => match (range.file_start, range.file_end) {
+            (Some(start), Some(end)) => format!("bytes {start}..{end} of the damaged file"),
+            (Some(start), None) => format!("everything behind byte {start} of the damaged file"),
+            _ => "something".to_owned(),
         },
         (None, None) => "something".to_owned(),
     };
