@@ -74,6 +74,11 @@ fn contents() -> Vec<(String, Bytes, Compression, bool)> {
     contents
 }
 
+/// More than what makes an index due.
+fn gone_bytes() -> Bytes {
+    noise(8, 17 << 20)
+}
+
 async fn write(folder: &Path, described: Manifest) -> (PathBuf, BTreeMap<String, Bytes>) {
     let (_, writer) = writer(folder);
     let mut written = BTreeMap::new();
@@ -86,6 +91,19 @@ async fn write(folder: &Path, described: Manifest) -> (PathBuf, BTreeMap<String,
                 .unwrap();
             torn.write(text(20 << 20)).await.unwrap();
             torn.abandon("the source changed").await.unwrap();
+            // Listed by an index before it is retracted.
+            let gone = spec("gone", Compression::Stored);
+            writer
+                .put(gone, gone_bytes(), MemberFacts::default())
+                .await
+                .unwrap();
+            let after = spec("after", Compression::Deflate);
+            writer
+                .put(after, text(100), MemberFacts::default())
+                .await
+                .unwrap();
+            written.insert("after".to_owned(), text(100));
+            writer.retract("gone", "it went away").await.unwrap();
             let old = spec("large/plain.bin", Compression::Stored);
             writer
                 .put(old, noise(9, 70_000), MemberFacts::default())
@@ -121,6 +139,11 @@ async fn original() -> Original {
     assert_eq!(bundle.check_framing(), []);
     let bytes = fs::read(&path).unwrap();
     let manifest = bundle.manifest().clone();
+    let indexes = manifest.members.iter().filter(|member| member.is_index());
+    assert!(
+        indexes.count() >= 4,
+        "index members were written on the way"
+    );
     let last = manifest.members.last().unwrap();
     assert!(last.is_index(), "the last index stands before the manifest");
     Original {
@@ -204,6 +227,11 @@ impl Original {
         self.bytes.len() as u64
     }
 
+    fn member(&self, name: &str) -> &Member {
+        let mut members = self.manifest.members.iter();
+        members.find(|member| member.name == name).unwrap()
+    }
+
     /// Where a member of the file ends, the next thing's beginning.
     fn end_of(&self, member: &Member) -> u64 {
         let members = self.manifest.members.iter().map(|m| m.header_offset);
@@ -273,15 +301,15 @@ impl Original {
             }
         }
         for (name, bytes) in &found {
-            // Of what no index and no directory speaks, an attempt that was given up may come back. The
-            // list says that nothing but its CRC-32 proves it.
-            let weak = out.salvage.proven_by_crc.contains(name);
+            // What was given up or retracted may come back where the index that says so is lost.
+            let told = self.is_covered(self.member("rows/part-00000.parquet"), damage);
             let given_up = match name.as_str() {
                 "given-up" => text(20 << 20),
+                "gone" => gone_bytes(),
                 "large/plain.bin" => noise(9, 70_000),
                 _ => Bytes::new(),
             };
-            if weak && damage.cut.is_some() && given_up.starts_with(bytes) {
+            if !told && !bytes.is_empty() && given_up.starts_with(bytes) {
                 continue;
             }
             if let Some(expected) = self.contents.get(name) {
@@ -472,9 +500,13 @@ async fn without_any_index(original: &Original, with_directory: bool) {
         assert_eq!(found, whole.then_some(true), "{name}");
     }
     found.remove(member_names::METADATA);
-    // The attempt that was given up is a whole entry as well; only a directory says that it is dead.
-    let others: Vec<&String> = found.keys().collect();
-    assert_eq!(others.len(), usize::from(!with_directory), "{others:?}");
+    // What was given up or retracted is a whole entry as well; only a directory says that it is dead.
+    let others: Vec<&str> = found.keys().map(String::as_str).collect();
+    let dead: &[&str] = match with_directory {
+        true => &[],
+        false => &["given-up", "gone"],
+    };
+    assert_eq!(others, dead);
     assert!(out.saved.iter().all(|saved| saved.proof == "crc32"));
     assert_eq!(out.salvage.proven_by_crc.len(), out.saved.len());
     let lost: Vec<_> = out
@@ -605,6 +637,24 @@ async fn what_is_there_is_never_overwritten_and_a_salvaged_bundle_can_be_salvage
     assert!(piece(&found, "large/dump.sql", 0, 8 << 20).is_some());
     assert!(piece(&found, "large/noise.bin", 8 << 20, 12 << 20).is_some());
     assert_eq!(out.published.manifest.omissions.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_salvage_goes_on_with_what_it_had_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, contents) = write(folder.path(), manifest()).await;
+    let bytes = fs::read(&path).unwrap();
+    let in_the_way = folder.path().join("out.zip.sha256");
+    fs::create_dir(&in_the_way).unwrap();
+    let failure = salvaged(folder.path(), &bytes).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Refused, "{failure}");
+    assert!(!folder.path().join("out.zip").exists());
+    fs::remove_dir(&in_the_way).unwrap();
+    let out = salvaged(folder.path(), &bytes).await.unwrap();
+    assert_eq!(out.published.kept.members, contents.len() as u64 + 1);
+    assert_eq!(out.published.manifest.dead_ranges, []);
+    let found = read_all(&out.published.path);
+    assert!(contents.iter().all(|(name, bytes)| found[name] == *bytes));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

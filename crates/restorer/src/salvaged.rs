@@ -122,3 +122,88 @@ fn unknown(manifest: &Manifest) -> Metadata {
         database_uuid: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arkstream_format::{Generator, LostMember, RunId, Salvage};
+
+    use super::*;
+
+    fn manifest(lost: &[(&str, Component)]) -> Manifest {
+        let at = "2026-01-02T03:04:05Z".parse().unwrap();
+        Manifest {
+            format_version: FORMAT_VERSION.into(),
+            run_id: RunId("2".into()),
+            generator: Generator {
+                name: "test".into(),
+                version: "0".into(),
+            },
+            started_at: at,
+            generations: Vec::new(),
+            components: Default::default(),
+            members: Vec::new(),
+            dead_ranges: Vec::new(),
+            tables: Vec::new(),
+            omissions: Vec::new(),
+            references: Vec::new(),
+            chroma: None,
+            graph: None,
+            sealing: None,
+            salvage: Some(Salvage {
+                source: "damaged.zip".into(),
+                source_bytes: 9,
+                source_run_id: None,
+                at,
+                described: true,
+                proven_by_crc: Vec::new(),
+                lost: lost
+                    .iter()
+                    .map(|(name, component)| LostMember {
+                        member: Some((*name).to_owned()),
+                        component: Some(*component),
+                        rows: None,
+                        ranges: Vec::new(),
+                        pieces: Vec::new(),
+                    })
+                    .collect(),
+            }),
+        }
+    }
+
+    #[test]
+    fn only_components_that_lost_something_are_refused() {
+        let wanted = [Component::Models, Component::Chroma];
+        let manifest = manifest(&[("databases/chroma_data/x", Component::Chroma)]);
+        let refused = lost(&manifest, &wanted);
+        let [failure] = refused.as_slice() else {
+            panic!("{refused:?}");
+        };
+        assert!(
+            failure.to_string().contains("component chroma"),
+            "{failure}"
+        );
+        assert!(failure.why().contains("databases/chroma_data/x"));
+        assert!(failure.advice().unwrap().contains("--components models"));
+    }
+
+    #[test]
+    fn metadata_stays_byte_for_byte_where_nothing_is_lost() {
+        let none = manifest(&[]);
+        let first = salvaged_metadata(None, &none, &[]).unwrap();
+        let spaced = [first.as_slice(), b"  "].concat();
+        assert_eq!(
+            salvaged_metadata(Some(&spaced), &none, &[]).unwrap(),
+            spaced
+        );
+        let mut some = manifest(&[("a", Component::Models)]);
+        some.omissions.push(Omission {
+            component: Component::Models,
+            what: "a".into(),
+            reason: "lost".into(),
+        });
+        let told = salvaged_metadata(Some(&spaced), &some, &[]).unwrap();
+        let told: Metadata = serde_json::from_slice(&told).unwrap();
+        assert_eq!(told.export_errors, ["models: a: lost"]);
+        assert_eq!(told.export_status, ExportStatus::Partial);
+    }
+}

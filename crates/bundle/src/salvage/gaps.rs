@@ -5,7 +5,7 @@
 //! there is a directory, a local header that it does not confirm proves nothing: its name may be
 //! damaged, or it may be an attempt that was superseded.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use arkstream_format::{Component, LostMember, LostRange, member_names};
 use arkstream_pipeline::{Cancel, Failure};
@@ -30,6 +30,7 @@ impl Examined {
         for (start, end) in &gaps {
             directory.read(&self.damaged.file, *start, *end);
         }
+        self.drop_unlisted(&directory);
         let mut effort = self.damaged.len.saturating_mul(2048) + (64 << 20);
         let limit = self.described_end();
         for (start, end) in gaps {
@@ -174,6 +175,18 @@ impl Examined {
         if start < end && !told {
             let reason = "the index that says what stood there is damaged";
             self.lost.push(unknown(start, Some(end), reason));
+        }
+    }
+
+    /// What an index lists and a later one, which is lost, buried: a whole directory does not list it.
+    /// Neither place nor name, for an entry has no checksum, and one of the two may be damaged.
+    fn drop_unlisted(&mut self, directory: &Directory) {
+        if directory.complete {
+            let entries = &directory.entries;
+            let names: HashSet<&str> = entries.values().map(|entry| entry.name.as_str()).collect();
+            self.damaged.claims.members.retain(|place, member| {
+                entries.contains_key(place) || names.contains(member.name.as_str())
+            });
         }
     }
 

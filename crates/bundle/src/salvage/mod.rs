@@ -12,10 +12,10 @@
 //! they are used, its lengths before anything is allocated, and no byte of it is given out twice, so
 //! the new bundle's members are never larger than the damaged file.
 //!
-//! Limits, where neither manifest nor a covering index nor any of the ZIP directory is left: nothing
-//! proves the name in a local header; a superseded attempt that the lost index would have buried comes
-//! back if it is the last of its name; and so do members of an Arkstream bundle that was stored inside a
-//! member whose own header is damaged. The list says of each member what proves it.
+//! Limits: what was retracted or superseded comes back where the index that says so and the ZIP
+//! directory are both lost. Where no index is left either, nothing proves the name in a local header,
+//! and members of an Arkstream bundle that was stored inside a member whose own header is damaged pass
+//! for this one's. The list says of each member what proves it.
 //!
 //! Peak memory: the records of the index, and two chunks.
 
