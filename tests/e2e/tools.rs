@@ -5,6 +5,7 @@ mod commands;
 mod flips;
 mod instructions;
 mod report;
+mod salvage;
 mod trace;
 
 use std::{

@@ -224,5 +224,6 @@ pub(crate) fn manifest(finished: &Finished<'_>, run: &Run) -> Manifest {
         chroma: report.chroma,
         graph: report.graph,
         sealing: None,
+        salvage: None,
     }
 }

@@ -81,6 +81,7 @@ fn manifest() -> Manifest {
         references: Vec::new(),
         chroma: None,
         graph: None,
+        salvage: None,
         sealing: None,
     }
 }

@@ -15,8 +15,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::{DateTime, Utc};
-use sha2::Sha256;
 use tokio::sync::{mpsc, oneshot};
 
 use arkstream_format::{
@@ -30,12 +28,14 @@ use crate::{
     disk::Disk,
     durable,
     earlier::{Candidate, TornTail},
-    framing::Entry,
     hashing::{HashingFile, sha256_state},
+    index::Index,
     journal::JournalWriter,
     resume::end_of,
     writer::OutputPaths,
 };
+
+pub(crate) use crate::opening::{OpenMember, Opening, Totals};
 
 /// Data that may wait for a sync.
 const GROUP_BYTES: u64 = 64 << 20;
@@ -43,25 +43,6 @@ const GROUP_BYTES: u64 = 64 << 20;
 const GROUP_TIME: Duration = Duration::from_secs(1);
 /// Gathers headers and small members into one write.
 const WRITE_BUFFER: usize = 256 << 10;
-
-/// CRC and sizes, where they are known before the first byte is written.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Totals {
-    pub(crate) crc32: Crc32,
-    pub(crate) raw_len: u64,
-    pub(crate) stored_len: u64,
-}
-
-/// What is known of a member when its header is written.
-#[derive(Clone, Debug)]
-pub(crate) struct Opening {
-    pub(crate) name: String,
-    pub(crate) component: Component,
-    pub(crate) compression: Compression,
-    pub(crate) modified_at: DateTime<Utc>,
-    pub(crate) mode: u32,
-    pub(crate) totals: Option<Totals>,
-}
 
 pub(crate) enum Command {
     Open(Box<Opening>),
@@ -110,21 +91,12 @@ pub(crate) struct Appender {
     /// The member at whose streaming it was interrupted.
     pub(crate) torn: Option<TornTail>,
     pub(crate) journal: JournalWriter,
+    /// What the next copy of the index inside the file will say.
+    pub(crate) index: Index,
     pub(crate) open: Option<OpenMember>,
     unsynced: u64,
     last_sync: Instant,
     receipts: Vec<(oneshot::Sender<Receipt>, Member)>,
-}
-
-pub(crate) struct OpenMember {
-    pub(crate) opening: Opening,
-    /// SHA-256 of the file before its header, for a member that streams.
-    pub(crate) before: Option<Sha256>,
-    pub(crate) header_offset: u64,
-    pub(crate) data_offset: u64,
-    pub(crate) crc32: Crc32,
-    pub(crate) raw_len: u64,
-    pub(crate) chunks: Vec<Chunk>,
 }
 
 impl Appender {
@@ -135,6 +107,7 @@ impl Appender {
         file: HashingFile,
         offset: u64,
         journal: JournalWriter,
+        index: Index,
     ) -> Self {
         Self {
             disk,
@@ -148,6 +121,7 @@ impl Appender {
             earlier: BTreeMap::new(),
             torn: None,
             journal,
+            index,
             open: None,
             unsynced: 0,
             last_sync: Instant::now(),
@@ -177,7 +151,7 @@ impl Appender {
                 Command::Retract(name, reason, done) => answer(done, self.retract(&name, &reason)),
                 Command::Generation(generation, done) => answer(done, self.generation(*generation)),
                 Command::Sync(done) => answer(done, self.sync()),
-                Command::Members(reply) => answer(reply, Ok(self.members_in_order())),
+                Command::Members(reply) => answer(reply, Ok(self.written_members())),
                 Command::Earlier(component, reply) => answer(reply, Ok(self.earlier_of(component))),
                 Command::Candidate(name, reply) => answer(reply, Ok(self.candidate(&name))),
                 Command::Keep { name, proof, done } => answer(done, self.keep(&name, proof)),
@@ -262,8 +236,9 @@ impl Appender {
     }
 
     pub(crate) fn note(&mut self, record: &Record) -> Result<(), Failure> {
-        self.journal
-            .push(record)
+        self.index
+            .take(record)
+            .and_then(|()| self.journal.push(record))
             .map_err(|error| self.failure(error))
     }
 
@@ -355,6 +330,7 @@ impl Appender {
         self.receipts.push((receipt, member.clone()));
         self.names.insert(member.name.clone());
         self.members.push(member);
+        self.index_if_due()?;
         self.sync_if_due()
     }
 
@@ -443,51 +419,6 @@ impl Appender {
             let _ = receipt.send(Receipt { member });
         }
         Ok(())
-    }
-}
-
-impl OpenMember {
-    pub(crate) fn record(&self) -> Record {
-        Record::Open {
-            name: self.opening.name.clone(),
-            component: self.opening.component,
-            compression: self.opening.compression,
-            modified_at: self.opening.modified_at,
-            mode: self.opening.mode,
-            header_offset: self.header_offset,
-            data_offset: self.data_offset,
-        }
-    }
-
-    pub(crate) fn take_chunk(&mut self, chunk: Chunk) {
-        self.crc32 = self.crc32.then(chunk.crc32, chunk.raw_len.into());
-        self.raw_len += u64::from(chunk.raw_len);
-        self.chunks.push(chunk);
-    }
-}
-
-impl Totals {
-    /// For a header that is written before anything is known.
-    pub(crate) const UNKNOWN: Self = Self {
-        crc32: Crc32(0),
-        raw_len: 0,
-        stored_len: 0,
-    };
-}
-
-impl Opening {
-    pub(crate) fn entry(&self, header_offset: u64, totals: Totals) -> Entry<'_> {
-        Entry {
-            name: &self.name,
-            compression: self.compression,
-            modified_at: self.modified_at,
-            mode: self.mode,
-            descriptor: self.totals.is_none(),
-            header_offset,
-            crc32: totals.crc32,
-            raw_len: totals.raw_len,
-            stored_len: totals.stored_len,
-        }
     }
 }
 

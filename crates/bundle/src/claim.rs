@@ -16,6 +16,7 @@ use crate::{
     disk::{Disk, DiskFile},
     durable,
     hashing::{HashingFile, sha256_state},
+    index::Index,
     journal::{Begin, JournalState, JournalWriter, read_journal, read_journal_on},
     resume::{Recovered, recover},
     space::SpaceWait,
@@ -231,6 +232,7 @@ pub(crate) fn resume(
         Failure::io(FailureKind::Refused, attempted, error)
     };
     let generations = state.generations.clone();
+    let mut index = Index::new(begin.run_id, begin.at);
     let valid_len = state.valid_len;
     let Recovered {
         members,
@@ -261,7 +263,7 @@ pub(crate) fn resume(
     let resumed = Resumed {
         begun_at: begin.at,
         generations,
-        members: members.len(),
+        members: members.iter().filter(|member| !member.is_index()).count(),
         bytes: len,
         cut_off: before.saturating_sub(len),
         torn: torn.as_ref().map(|tail| {
@@ -280,12 +282,12 @@ pub(crate) fn resume(
         sha256,
         wait,
     };
-    let mut appender = Appender::new(disk, paths, out, len, journal);
+    index
+        .resume(&members, &dead, &resumed.generations)
+        .map_err(failed)?;
+    let mut appender = Appender::new(disk, paths, out, len, journal, index);
     appender.dead = dead;
     appender.torn = torn;
-    appender.earlier = members
-        .into_iter()
-        .map(|member| (member.name.clone(), member))
-        .collect();
+    appender.take_over(members);
     Ok((appender, resumed))
 }

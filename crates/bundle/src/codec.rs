@@ -14,7 +14,9 @@ use flate2::{Compress, Compression as Level, FlushCompress};
 #[cfg(any(test, not(feature = "igzip")))]
 use flate2::{Decompress, FlushDecompress, Status};
 
-use arkstream_format::{CHUNK_SIZE, Compression, Crc32, Digest};
+use arkstream_format::{CHUNK_SIZE, Chunk, Compression, Crc32, Digest};
+
+use crate::reader::ProvenChunk;
 
 #[cfg(feature = "igzip")]
 mod igzip;
@@ -94,6 +96,19 @@ impl EncodedChunk {
             blake3: Digest::of(&raw),
             deflated,
             raw,
+        }
+    }
+
+    /// A chunk that stands in a bundle already: its stored bytes stay as they are.
+    pub(crate) fn proven(chunk: &Chunk, compression: Compression, bytes: ProvenChunk) -> Self {
+        Self {
+            raw: bytes.raw,
+            crc32: chunk.crc32,
+            blake3: chunk.blake3,
+            deflated: match compression {
+                Compression::Stored => None,
+                Compression::Deflate => Some(bytes.stored),
+            },
         }
     }
 

@@ -68,6 +68,13 @@ impl Appender {
         members
     }
 
+    /// The same without the copies of the index, which no source wrote.
+    pub(crate) fn written_members(&self) -> Vec<Member> {
+        let mut members = self.members_in_order();
+        members.retain(|member| !member.is_index());
+        members
+    }
+
     pub(crate) fn earlier_of(&self, component: Component) -> Vec<Member> {
         let members = self.earlier.values();
         members
@@ -215,7 +222,7 @@ impl Appender {
     pub(crate) fn kept(&self, members: &[Member]) -> Kept {
         let earlier = members.iter().filter(|m| m.header_offset < self.base);
         earlier.fold(Kept::default(), |kept, member| Kept {
-            members: kept.members + 1,
+            members: kept.members + u64::from(!member.is_index()),
             bytes: kept.bytes + end_of(member).min(self.base) - member.header_offset,
         })
     }
@@ -239,12 +246,21 @@ impl Appender {
         self.abandon("the generation was given up")?;
         self.names.clear();
         let members = std::mem::take(&mut self.members);
-        self.earlier.extend(
-            members
-                .into_iter()
-                .map(|member| (member.name.clone(), member)),
-        );
+        self.take_over(members);
         self.sync()
+    }
+
+    /// Members that have to be proven again. Copies of the index describe bytes, which stay where
+    /// they are, so these are kept.
+    pub(crate) fn take_over(&mut self, members: Vec<Member>) {
+        for member in members {
+            if member.is_index() {
+                self.names.insert(member.name.clone());
+                self.members.push(member);
+            } else {
+                self.earlier.insert(member.name.clone(), member);
+            }
+        }
     }
 
     /// What nobody kept is not in the bundle.

@@ -18,9 +18,9 @@ use chrono::{DateTime, Datelike as _, Timelike as _, Utc};
 
 use arkstream_format::{Compression, Crc32, Member};
 
-const LOCAL_HEADER: u32 = 0x0403_4b50;
-const DATA_DESCRIPTOR: u32 = 0x0807_4b50;
-const CENTRAL_HEADER: u32 = 0x0201_4b50;
+pub(crate) const LOCAL_HEADER: u32 = 0x0403_4b50;
+pub(crate) const DATA_DESCRIPTOR: u32 = 0x0807_4b50;
+pub(crate) const CENTRAL_HEADER: u32 = 0x0201_4b50;
 const ZIP64_END: u32 = 0x0606_4b50;
 const ZIP64_LOCATOR: u32 = 0x0706_4b50;
 pub(crate) const END: u32 = 0x0605_4b50;

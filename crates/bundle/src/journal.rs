@@ -9,7 +9,7 @@ use std::{
 use chrono::{DateTime, Utc};
 
 use arkstream_format::{
-    Chunk, DeadRange, Generation, Member,
+    Chunk, DeadRange, Generation, Member, RunId,
     journal::{Record, RecordError},
 };
 
@@ -137,6 +137,8 @@ pub struct JournalState {
 pub struct Begin {
     /// Version of the bundle format.
     pub format_version: String,
+    /// The run that began it.
+    pub run_id: RunId,
     /// What is backed up and how.
     pub plan: BTreeMap<String, String>,
     /// When.
@@ -218,12 +220,13 @@ impl Replay {
         match record {
             Record::Begin {
                 format_version,
+                run_id,
                 plan,
                 at,
-                ..
             } => {
                 state.begin = Some(Begin {
                     format_version,
+                    run_id,
                     plan,
                     at,
                 });
@@ -271,7 +274,7 @@ impl Replay {
                 self.members.insert(member.header_offset, *member);
             }
             Record::Dead { range } => {
-                state.reach(range.offset + range.len);
+                state.reach(range.offset.saturating_add(range.len));
                 state.ended(range.offset);
                 if let Some(member) = self.members.remove(&range.offset) {
                     self.places.remove(&member.name);
@@ -294,6 +297,8 @@ impl Replay {
                 state.reach(offset);
                 state.synced = Some((offset, sha256));
             }
+            // They stand in index members, never in a journal.
+            Record::Index { .. } | Record::Description { .. } => {}
         }
     }
 }
@@ -313,7 +318,8 @@ impl JournalState {
     /// Nothing stands behind `len` any more.
     fn cut(&mut self, len: u64) {
         self.durable_len = self.durable_len.min(len);
-        self.dead.retain(|range| range.offset + range.len <= len);
+        self.dead
+            .retain(|range| range.offset.saturating_add(range.len) <= len);
         self.torn = self.torn.take().filter(|torn| torn.data_offset <= len);
         if let Some(torn) = &mut self.torn {
             torn.chunks.retain(|chunk| chunk_end(chunk) <= len);

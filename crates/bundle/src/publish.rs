@@ -4,18 +4,14 @@ use std::{collections::BTreeMap, io::Write as _};
 
 use sha2::Digest as _;
 
-use arkstream_format::{
-    CHUNK_SIZE, Component, ComponentSummary, Compression, Crc32, Digest, Manifest, Member,
-    member_names,
-};
-use arkstream_pipeline::{Failure, FailureKind, MemberFacts, Published, fault};
+use arkstream_format::{Component, ComponentSummary, Digest, Manifest, Member, member_names};
+use arkstream_pipeline::{Failure, FailureKind, Published, fault};
 
 use crate::{
     appender::Appender,
-    appender::{Opening, Totals},
-    codec::{Effort, EncodedChunk, STREAM_END},
     framing::{Entry, end_records},
     hashing::hex,
+    index::append_document,
     trailer::Trailer,
 };
 
@@ -24,6 +20,7 @@ pub(crate) const DESCRIPTION_MODE: u32 = 0o600;
 
 /// Writes manifest and directory, syncs, and gives the bundle its final name.
 pub(crate) fn publish(mut out: Appender, mut manifest: Manifest) -> Result<Published, Failure> {
+    out.write_index(Some(&manifest))?;
     manifest.members = out.members_in_order();
     manifest.dead_ranges = std::mem::take(&mut out.dead);
     manifest.dead_ranges.sort_by_key(|range| range.offset);
@@ -98,38 +95,7 @@ pub(crate) fn publish(mut out: Appender, mut manifest: Manifest) -> Result<Publi
 fn append_manifest(out: &mut Appender, manifest: &Manifest) -> Result<(Member, Digest), Failure> {
     let json = serde_json::to_vec(manifest)
         .map_err(|error| Failure::new(FailureKind::Internal, "write the manifest", error))?;
-    let json = bytes::Bytes::from(json);
-    let mut chunks = Vec::new();
-    let mut hasher = blake3::Hasher::new();
-    let mut stored_len = STREAM_END.len() as u64;
-    let mut at = 0;
-    while at < json.len() {
-        let end = json.len().min(at + CHUNK_SIZE);
-        let chunk = EncodedChunk::new(json.slice(at..end), Compression::Deflate, Effort::default());
-        let stored = chunk.stored(Compression::Deflate);
-        stored_len += stored.len() as u64;
-        hasher.update(&stored);
-        chunks.push(chunk);
-        at = end;
-    }
-    hasher.update(&STREAM_END);
-    out.open(Opening {
-        name: member_names::MANIFEST.to_owned(),
-        component: Component::Description,
-        compression: Compression::Deflate,
-        modified_at: manifest.started_at,
-        mode: DESCRIPTION_MODE,
-        totals: Some(Totals {
-            crc32: Crc32::of(&json),
-            raw_len: json.len() as u64,
-            stored_len,
-        }),
-    })?;
-    for chunk in &chunks {
-        out.append(chunk)?;
-    }
-    let member = out.end_data(MemberFacts::default())?;
-    Ok((member, Digest(*hasher.finalize().as_bytes())))
+    append_document(out, member_names::MANIFEST, manifest.started_at, json)
 }
 
 /// Sums per component.

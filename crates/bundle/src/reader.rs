@@ -14,8 +14,8 @@ use bytes::Bytes;
 use flate2::read::DeflateDecoder;
 
 use arkstream_format::{
-    CHUNK_SIZE, Component, Compression, Crc32, Digest, FORMAT_MAJOR, Manifest, Member, major_of,
-    member_names,
+    CHUNK_SIZE, Chunk, Component, Compression, Crc32, Digest, FORMAT_MAJOR, Manifest, Member,
+    major_of, member_names,
 };
 use arkstream_pipeline::{BundleReader, Failure, FailureKind, Finding, Place};
 
@@ -62,8 +62,10 @@ impl BundleFile {
             .and_then(|file| file.size().map(|len| (file, len)))
             .map_err(|error| Failure::io(FailureKind::Source, attempted(), error))?;
         let damaged = |why: String| {
-            Failure::new(FailureKind::Damaged, attempted(), why)
-                .help("`arkstream verify` lists the members that are still good")
+            Failure::new(FailureKind::Damaged, attempted(), why).help(
+                "`arkstream verify` lists the members that are still good, and `arkstream \
+                     salvage` makes a new bundle of them",
+            )
         };
 
         let comment = read_comment(file.as_ref(), len)
@@ -167,31 +169,50 @@ impl BundleReader for BundleFile {
             .ok_or_else(|| Finding::damage(place(None), "there is no such chunk"))?;
         let end = chunk.offset.saturating_add(chunk.stored_len.into());
         let damage = |what: String| Finding::damage(place(Some((chunk.offset, end))), what);
-        let (raw_len, stored_len) = (chunk.raw_len as usize, chunk.stored_len as usize);
-        if raw_len > CHUNK_SIZE || stored_len > MAX_STORED {
-            return Err(damage("the manifest gives it an impossible length".into()));
-        }
-        let mut stored = vec![0; stored_len];
-        self.file
-            .read_exact_at(&mut stored, chunk.offset)
-            .map_err(|error| damage(format!("it cannot be read: {error}")))?;
-        let raw = match member.compression {
-            Compression::Stored => stored,
-            Compression::Deflate => {
-                if chunk.stored_blake3 != Some(Digest::of(&stored)) {
-                    return Err(damage("its stored bytes do not have their BLAKE3".into()));
-                }
-                inflate(&stored, raw_len).map_err(|error| damage(error.to_string()))?
-            }
-        };
-        if Digest::of(&raw) != chunk.blake3 {
-            return Err(damage("its bytes do not have their BLAKE3".into()));
-        }
-        if Crc32::of(&raw) != chunk.crc32 {
-            return Err(damage("its bytes do not have their CRC-32".into()));
-        }
-        Ok(raw.into())
+        let proven =
+            read_proven(self.file.as_ref(), member.compression, chunk).map_err(damage)?;
+        Ok(proven.raw)
     }
+}
+
+/// A chunk's bytes that have all their hashes.
+pub(crate) struct ProvenChunk {
+    pub(crate) raw: Bytes,
+    /// As they stand in the file.
+    pub(crate) stored: Bytes,
+}
+
+/// Reads one chunk, its hashes checked before and after decompression. The error says what is wrong
+/// with it.
+pub(crate) fn read_proven(
+    file: &dyn DiskFile,
+    compression: Compression,
+    chunk: &Chunk,
+) -> Result<ProvenChunk, String> {
+    let (raw_len, stored_len) = (chunk.raw_len as usize, chunk.stored_len as usize);
+    if raw_len > CHUNK_SIZE || stored_len > MAX_STORED {
+        return Err("the manifest gives it an impossible length".into());
+    }
+    let mut stored = vec![0; stored_len];
+    file.read_exact_at(&mut stored, chunk.offset)
+        .map_err(|error| format!("it cannot be read: {error}"))?;
+    let stored = Bytes::from(stored);
+    let raw = match compression {
+        Compression::Stored => stored.clone(),
+        Compression::Deflate => {
+            if chunk.stored_blake3 != Some(Digest::of(&stored)) {
+                return Err("its stored bytes do not have their BLAKE3".into());
+            }
+            Bytes::from(inflate(&stored, raw_len).map_err(|error| error.to_string())?)
+        }
+    };
+    if Digest::of(&raw) != chunk.blake3 {
+        return Err("its bytes do not have their BLAKE3".into());
+    }
+    if Crc32::of(&raw) != chunk.crc32 {
+        return Err("its bytes do not have their CRC-32".into());
+    }
+    Ok(ProvenChunk { raw, stored })
 }
 
 /// Finds the end record and returns the archive comment, or `None` if there is no end record.

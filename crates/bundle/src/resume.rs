@@ -148,7 +148,9 @@ pub(crate) fn recover(
 
 /// Offset behind a member's last byte.
 pub(crate) fn end_of(member: &Member) -> u64 {
-    member.data_offset + member.stored_len + Entry::from(member).data_descriptor().len() as u64
+    let descriptor = Entry::from(member).data_descriptor().len() as u64;
+    let data_end = member.data_offset.saturating_add(member.stored_len);
+    data_end.saturating_add(descriptor)
 }
 
 /// Indices of members that reach behind `lower` and are not what their hashes say.

@@ -35,6 +35,7 @@ use crate::{
     earlier::{Candidate, CandidateKind},
     framing::check_name,
     hashing::HashingFile,
+    index::Index,
     publish,
     space::SpaceWait,
     streamed::StreamedMember,
@@ -122,7 +123,7 @@ pub struct Resumed {
 pub struct BundleWriter {
     commands: mpsc::Sender<Command>,
     /// Whoever holds it is the one whose member takes the next place in the file.
-    lane: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) lane: Arc<tokio::sync::Mutex<()>>,
     failed: Arc<Mutex<Option<Failure>>>,
     /// Whether there may be members to compare with.
     compares: Arc<AtomicBool>,
@@ -164,6 +165,7 @@ impl BundleWriter {
                 (appender, Some(resumed))
             }
             None => {
+                let index = Index::new(beginning.run_id.clone(), beginning.at);
                 let journal = start_journal(&place, file.as_ref(), beginning, &wait)?;
                 let file = HashingFile {
                     file,
@@ -172,7 +174,7 @@ impl BundleWriter {
                     wait,
                 };
                 (
-                    Appender::new(place.disk, place.paths, file, 0, journal),
+                    Appender::new(place.disk, place.paths, file, 0, journal, index),
                     None,
                 )
             }
@@ -201,7 +203,7 @@ impl BundleWriter {
         self
     }
 
-    fn channel(&self) -> Channel {
+    pub(crate) fn channel(&self) -> Channel {
         Channel {
             commands: self.commands.clone(),
             failed: Arc::clone(&self.failed),
@@ -347,7 +349,7 @@ pub(crate) fn not_encoded(error: JoinError) -> Failure {
     Failure::new(FailureKind::Internal, "compress a chunk", error)
 }
 
-fn check_spec(spec: &MemberSpec) -> Result<(), Failure> {
+pub(crate) fn check_spec(spec: &MemberSpec) -> Result<(), Failure> {
     check_name(&spec.name).map_err(|why| {
         Failure::new(
             FailureKind::Source,

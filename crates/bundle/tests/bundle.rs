@@ -172,7 +172,8 @@ async fn any_unzip_tool_reads_a_bundle() {
                   assert z.testzip() is None\n\
                   for i in z.infolist(): print(i.filename, hashlib.sha256(z.read(i)).hexdigest())";
     let listing = run("python3", &["-X", "utf8", "-c", script], at);
-    assert_eq!(listing.lines().count(), contents().len() + 2);
+    let written = listing.lines().filter(|line| !line.starts_with("index/"));
+    assert_eq!(written.count(), contents().len() + 2);
     run("unzip", &["-q", "bundle.zip", "-d", "out"], at);
     for (name, bytes) in contents() {
         assert_eq!(
@@ -220,7 +221,8 @@ async fn members_of_several_writers_do_not_mix() {
     let published = writer.publish(manifest()).await.unwrap();
     let bundle = BundleFile::open(&published.path).unwrap();
     assert_eq!(bundle.check_framing(), []);
-    assert_eq!(bundle.manifest().members.len(), 24);
+    let written = bundle.manifest().members.iter().filter(|m| !m.is_index());
+    assert_eq!(written.count(), 24);
     for worker in 0..4u8 {
         for i in 0..6u8 {
             let bytes = noise(worker * 10 + i, if i % 2 == 0 { 100 } else { 11 << 20 });

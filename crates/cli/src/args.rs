@@ -131,6 +131,15 @@ pub(crate) enum Command {
     Restores(RestoresArgs),
     /// Prove a bundle: every byte, every row, every reference.
     Verify(VerifyArgs),
+    /// Make a new bundle of all that is still proven good in a damaged one.
+    ///
+    /// Whole members come back as they were, good chunks of the others below `salvaged/`. What is lost
+    /// is listed, in the new bundle too. The damaged file is only read.
+    #[command(after_help = "Examples:
+  arkstream salvage damaged.zip salvaged.zip
+  arkstream salvage backup.zip.partial salvaged.zip      (a backup that was never finished)
+  arkstream salvage damaged.zip salvaged.zip --unproven /tmp/unproven --json")]
+    Salvage(SalvageArgs),
     /// List members, rows, sizes, ratios.
     Ls(BundleArgs),
     /// Show metadata, versions, generations, omissions.
@@ -347,6 +356,26 @@ pub(crate) struct VerifyArgs {
     /// Read only this share of the chunks, without looking at contents.
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
     pub(crate) sample: Option<f64>,
+    /// End with one JSON object on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// How progress is shown, on standard error.
+    #[arg(long, env = "ARKSTREAM_PROGRESS", value_enum, default_value = "auto")]
+    pub(crate) progress: ProgressMode,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SalvageArgs {
+    /// The damaged bundle, or an unfinished one (`….partial`, with its journal beside it).
+    pub(crate) bundle: PathBuf,
+    /// The new bundle. It must not exist.
+    pub(crate) out: PathBuf,
+    /// Extract what decodes but is proven by nothing as plain files to this folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) unproven: Option<PathBuf>,
+    /// Discard what an interrupted salvage left at this output, and start over.
+    #[arg(long)]
+    pub(crate) fresh: bool,
     /// End with one JSON object on standard output.
     #[arg(long)]
     pub(crate) json: bool,

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         Command::Forget(args) => block_on(commands::restore::run_forget(args)),
         Command::Restores(args) => commands::restore::run_list(&args),
         Command::Verify(args) => commands::verify::run(&args),
+        Command::Salvage(args) => block_on(commands::salvage::run(args)),
         Command::Ls(args) => commands::inspect::ls(&args),
         Command::Show(args) => commands::inspect::show(&args),
         Command::Cat(args) => commands::inspect::cat(&args),

@@ -40,6 +40,25 @@ impl Component {
         Self::Description,
     ];
 
+    /// The component of the member of that name, for readers who have lost everything but names.
+    #[must_use]
+    pub fn of_member(name: &str) -> Self {
+        use crate::member_names as names;
+        match name {
+            names::GRAPH_DUMP => Self::Graph,
+            names::ODOO_DUMP => Self::OdooDump,
+            _ if name.starts_with(names::FILESTORE_DIR) => Self::Filestore,
+            _ if name.starts_with(names::CHROMA_DIR) => Self::Chroma,
+            _ if [names::MODELS_DIR, names::RELATIONS_DIR, names::SUPPORT_DIR]
+                .iter()
+                .any(|folder| name.starts_with(folder)) =>
+            {
+                Self::Models
+            }
+            _ => Self::Description,
+        }
+    }
+
     /// The name used in the manifest and on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {

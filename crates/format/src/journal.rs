@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Chunk, Component, Compression, Crc32, DeadRange, Generation, Member, RunId};
+use crate::{Chunk, Component, Compression, Crc32, DeadRange, Generation, Manifest, Member, RunId};
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -88,6 +88,23 @@ pub enum Record {
         offset: u64,
         /// The state of the hash, hexadecimal.
         sha256: String,
+    },
+    /// The first line of an index member: which bundle it is about, and where it stands. One that is
+    /// found at another place belongs to another bundle, such as one inside this one.
+    Index {
+        /// Version of the bundle format.
+        format_version: String,
+        /// The run that began the bundle.
+        run_id: RunId,
+        /// When.
+        begun_at: DateTime<Utc>,
+        /// Offset of the index member's own local header.
+        header_offset: u64,
+    },
+    /// The last line of the last index member: the manifest without members, dead ranges and sums.
+    Description {
+        /// The rest of it.
+        manifest: Box<Manifest>,
     },
 }
 

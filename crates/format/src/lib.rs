@@ -20,6 +20,7 @@ mod metadata;
 mod model_list;
 mod proof;
 mod restore;
+mod salvage;
 pub mod schemas;
 
 pub use component::{Component, UnknownComponent};
@@ -34,6 +35,7 @@ pub use metadata::{DatabaseInfo, ExportStatus, Metadata};
 pub use model_list::{ModelEntry, ModelStatus};
 pub use proof::{FileProof, KeptBy, Proof, RowVersions, RowsProof};
 pub use restore::{RestorePhase, RestoreRecord, TargetPlace, TargetRecord};
+pub use salvage::{LostMember, LostRange, Salvage};
 
 /// Version of the bundle format, `major.minor.patch`.
 ///
@@ -71,6 +73,10 @@ pub mod member_names {
     pub const RELATIONS_DIR: &str = "odoo_data/relations/";
     /// The folder of the Parquet parts of everything that travels with the models.
     pub const SUPPORT_DIR: &str = "odoo_data/support/";
+    /// The folder of the copies of the index: `index/00001.jsonl`, ….
+    pub const INDEX_DIR: &str = "index/";
+    /// The folder of what came back of members that were damaged, in a salvaged bundle.
+    pub const SALVAGED_DIR: &str = "salvaged/";
     /// The folder of the filestore's files.
     pub const FILESTORE_DIR: &str = "odoo_data/filestore/";
 }

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Component, Crc32, Digest, KeptBy, Proof, RunId};
+use crate::{Component, Crc32, Digest, KeptBy, Proof, RunId, Salvage};
 
 /// The whole index.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -52,18 +52,22 @@ pub struct Manifest {
     /// How members are sealed; absent in a bundle that is not encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealing: Option<Sealing>,
+    /// What was lost, where the bundle was salvaged from a damaged one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salvage: Option<Salvage>,
 }
 
 impl Manifest {
     /// The SHA-256 that `metadata.json` carries as `checksum`: over one line
-    /// `<digest>  <name>\n` for every member but `metadata.json` and `manifest.json`, in the
-    /// manifest's order.
+    /// `<digest>  <name>\n` for every member but `metadata.json`, `manifest.json` and the index
+    /// members, in the manifest's order. It is equal for equal content, wherever that stands in the
+    /// file; the index members say where.
     #[must_use]
     pub fn checksum_of<'a>(members: impl IntoIterator<Item = &'a Member>) -> String {
         use sha2::{Digest as _, Sha256};
         let mut hasher = Sha256::new();
         for member in members {
-            if member.name != crate::member_names::METADATA {
+            if member.name != crate::member_names::METADATA && !member.is_index() {
                 hasher.update(format!("{}  {}\n", member.digest, member.name));
             }
         }
@@ -206,6 +210,14 @@ pub struct Member {
     pub proof: Option<Proof>,
     /// Its chunks, without gaps.
     pub chunks: Vec<Chunk>,
+}
+
+impl Member {
+    /// Whether it is a copy of the index, written while the bundle was.
+    #[must_use]
+    pub fn is_index(&self) -> bool {
+        self.name.starts_with(crate::member_names::INDEX_DIR)
+    }
 }
 
 /// At most [`crate::CHUNK_SIZE`] raw bytes: the unit of integrity.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use arkstream_format::{Component, Manifest, Member};
+use arkstream_format::{Component, Manifest, Member, Salvage};
 use arkstream_pipeline::{Finding, Place};
 
 /// Compares the manifest's tables and summaries with its members.
@@ -12,12 +12,18 @@ pub(crate) fn check(manifest: &Manifest) -> Vec<Finding> {
         .iter()
         .map(|m| (m.name.as_str(), m))
         .collect();
+    let lost = |name: &str| {
+        let salvage = manifest.salvage.as_ref();
+        salvage.is_some_and(|salvage| salvage.lost_member(name) || hides(salvage))
+    };
     let mut wrong = Vec::new();
     for table in &manifest.tables {
         let mut rows = 0;
         for part in &table.parts {
             rows += part.rows;
             match members.get(part.member.as_str()) {
+                // It is told below.
+                None if lost(&part.member) => {}
                 None => wrong.push(format!(
                     "{}: its part {} is not in the bundle",
                     table.table, part.member
@@ -44,7 +50,11 @@ pub(crate) fn check(manifest: &Manifest) -> Vec<Finding> {
         (Component::Chroma, manifest.chroma.is_some()),
     ] {
         let present = manifest.members.iter().any(|m| m.component == component);
-        if described != present {
+        let hurt = manifest
+            .salvage
+            .as_ref()
+            .is_some_and(|s| s.hurts(component));
+        if described != present && !hurt {
             wrong.push(format!(
                 "the manifest {} the {component}, members of it are {}",
                 if described {
@@ -56,8 +66,41 @@ pub(crate) fn check(manifest: &Manifest) -> Vec<Finding> {
             ));
         }
     }
-    wrong
-        .into_iter()
-        .map(|what| Finding::damage(Place::default(), what))
-        .collect()
+    let wrong = wrong.into_iter();
+    let damage = wrong.map(|what| Finding::damage(Place::default(), what));
+    damage.chain(lost_in_salvage(manifest)).collect()
+}
+
+/// Whether something is lost of which not even the name is known.
+fn hides(salvage: &Salvage) -> bool {
+    salvage.lost.iter().any(|lost| lost.member.is_none())
+}
+
+/// What a salvaged bundle says that it does not have.
+fn lost_in_salvage(manifest: &Manifest) -> Vec<Finding> {
+    let Some(salvage) = &manifest.salvage else {
+        return Vec::new();
+    };
+    let mut notes = Vec::new();
+    for lost in &salvage.lost {
+        let name = lost.member.as_deref().unwrap_or("a part without a name");
+        let reason = lost.ranges.first().map_or("", |range| &range.reason);
+        notes.push(Finding::note(format!(
+            "lost when it was salvaged from {}: {name}: {reason}",
+            salvage.source
+        )));
+    }
+    if !salvage.described {
+        notes.push(Finding::note(format!(
+            "{} had lost what a manifest says beside members, such as the tables",
+            salvage.source
+        )));
+    }
+    if !salvage.proven_by_crc.is_empty() {
+        notes.push(Finding::note(format!(
+            "{} of its members were proven by nothing but their CRC-32 when they were salvaged",
+            salvage.proven_by_crc.len()
+        )));
+    }
+    notes
 }

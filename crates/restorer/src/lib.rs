@@ -16,9 +16,11 @@
 mod inventory;
 mod recover;
 mod restore;
+mod salvaged;
 mod targets;
 mod verify;
 
 pub use recover::{Recovered, Staged, describe, forget, is_settled, recover, undo};
 pub use restore::{Ledger, Restore, Restored, unmapped};
+pub use salvaged::salvaged_metadata;
 pub use verify::{VerifyOptions, VerifyReport, verify};

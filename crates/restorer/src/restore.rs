@@ -27,6 +27,7 @@ use arkstream_pipeline::{
     Standing, Target, TargetPlan, fault,
 };
 
+use crate::salvaged::lost;
 use crate::targets::{by_rank, commit_rank, demand_old, discard_all, forget_all, prepare_rank};
 
 /// Where the records of restores are kept.
@@ -138,6 +139,7 @@ impl Restore {
             }
         }
         let wanted: Vec<Component> = self.targets.iter().map(|t| t.component()).collect();
+        checked.problems.extend(lost(manifest, &wanted));
         let bundle = Arc::clone(&self.restoring.bundle);
         let observer = Arc::clone(&self.restoring.observer);
         let cancel = self.restoring.cancel.clone();

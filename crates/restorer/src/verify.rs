@@ -186,6 +186,7 @@ fn check_contents(
     report.checks.push("metadata");
     for check in checks {
         let mut skipped = 0;
+        let mut lost = false;
         for member in &bundle.manifest().members {
             if cancel.is_raised() {
                 return;
@@ -193,13 +194,23 @@ fn check_contents(
             if !check.wants(member) {
                 continue;
             }
+            lost |= bundle
+                .manifest()
+                .salvage
+                .as_ref()
+                .is_some_and(|s| s.hurts(member.component));
             if damaged.contains(&member.name) {
                 skipped += 1;
             } else {
                 report.findings.extend(check.check(bundle, member));
             }
         }
-        if skipped == 0 {
+        if lost {
+            report.findings.push(Finding::note(format!(
+                "{}: not checked as a whole, for members of it are lost",
+                check.name()
+            )));
+        } else if skipped == 0 {
             report.findings.extend(check.conclude(bundle));
             report.checks.push(check.name());
         } else {

@@ -33,6 +33,7 @@ pub(crate) fn manifest() -> Manifest {
         chroma: None,
         graph: None,
         sealing: None,
+        salvage: None,
     }
 }
 
@@ -101,6 +102,14 @@ pub(crate) fn no_wait() -> SpaceWait {
         limit: std::time::Duration::ZERO,
         cancel: Cancel::default(),
         observer: Arc::new(Silent),
+    }
+}
+
+/// Rounds in `make test`, and in `make soak`.
+pub(crate) fn soak(few: u64, many: u64) -> u64 {
+    match std::env::var_os("ARKSTREAM_SOAK") {
+        Some(_) => many,
+        None => few,
     }
 }
 

@@ -106,7 +106,8 @@ pub(crate) fn is_whole(disk: &SimDisk, contents: &Contents) -> Result<(), String
     if !findings.is_empty() {
         return Err(format!("under its final name: {findings:?}"));
     }
-    let members = &bundle.manifest().members;
+    let members = bundle.manifest().members.iter();
+    let members: Vec<_> = members.filter(|member| !member.is_index()).collect();
     if members.len() != contents.len() {
         let names: Vec<_> = members.iter().map(|member| &member.name).collect();
         return Err(format!("the bundle has {names:?}"));

@@ -32,6 +32,8 @@ impl Claims {
     fn take(&mut self, record: Record) {
         match record {
             Record::Begin { .. } | Record::Generation { .. } => {}
+            // They stand in index members, which are members like others here.
+            Record::Index { .. } | Record::Description { .. } => {}
             Record::Open {
                 compression,
                 header_offset,

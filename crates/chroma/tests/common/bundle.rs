@@ -45,6 +45,7 @@ impl MemoryBundle {
                 chroma: Some(summary(directory)),
                 graph: None,
                 sealing: None,
+                salvage: None,
             },
             data: BTreeMap::new(),
         };

@@ -43,7 +43,11 @@ impl ContentCheck for RowsCheck {
             .get(&member.name)
             .and_then(|number| manifest.tables.get(*number))
         else {
-            return vec![Finding::in_member(member, "it belongs to no table")];
+            let tables_are_lost = manifest.salvage.as_ref().is_some_and(|s| !s.described);
+            return match tables_are_lost {
+                true => decode(bundle, member),
+                false => vec![Finding::in_member(member, "it belongs to no table")],
+            };
         };
         match read(bundle, member).and_then(|bytes| self.check_part(manifest, table, member, bytes))
         {
@@ -162,6 +166,14 @@ impl RowsCheck {
         })?;
         Ok(doubled)
     }
+}
+
+/// All that can be said of a part whose table is not known.
+fn decode(bundle: &dyn BundleReader, member: &Member) -> Vec<Finding> {
+    let checked = read(bundle, member).and_then(|bytes| {
+        check_parquet(bytes).map_err(|error| Finding::in_member(member, error.to_string()))
+    });
+    checked.err().into_iter().collect()
 }
 
 fn index(manifest: &Manifest) -> BTreeMap<String, usize> {

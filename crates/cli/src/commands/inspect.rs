@@ -105,6 +105,7 @@ pub(crate) fn show(args: &BundleArgs) -> Result<Code, Failure> {
             "references": manifest.references,
             "chroma": manifest.chroma,
             "graph": manifest.graph,
+            "salvage": manifest.salvage,
             "dead_bytes": manifest.dead_ranges.iter().map(|range| range.len).sum::<u64>(),
             "file_bytes": bundle.file_len(),
         }))?;
@@ -160,6 +161,15 @@ fn describe(bundle: &BundleFile, manifest: &Manifest, metadata: &Value) -> Strin
                 snapshot.component, snapshot.server.version, snapshot.server.database
             );
         }
+    }
+    if let Some(salvage) = &manifest.salvage {
+        let _ = writeln!(
+            text,
+            "salvaged     {} from {}, {} things lost",
+            salvage.at.format("%Y-%m-%d %H:%M:%S UTC"),
+            salvage.source,
+            salvage.lost.len()
+        );
     }
     let rows: Vec<Vec<String>> = manifest
         .components

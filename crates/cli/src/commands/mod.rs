@@ -5,4 +5,5 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod inspect;
 pub(crate) mod restore;
+pub(crate) mod salvage;
 pub(crate) mod verify;

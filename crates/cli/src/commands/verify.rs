@@ -5,6 +5,7 @@ use std::{fmt::Write as _, path::Path};
 use serde_json::{Value, json};
 
 use arkstream_bundle::{BundleFile, survey};
+use arkstream_format::Manifest;
 use arkstream_pipeline::{
     BundleReader, Cancel, ContentCheck, Event, Failure, FailureKind, Finding, Severity,
 };
@@ -37,8 +38,15 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Code, Failure> {
     Ok(match () {
         () if report.is_damaged() => Code::Damaged,
         () if report.interrupted => Code::Interrupted,
+        () if is_incomplete(bundle.manifest()) => Code::LeftOut,
         () => Code::Complete,
     })
+}
+
+/// Whether the bundle was salvaged and something is lost.
+fn is_incomplete(manifest: &Manifest) -> bool {
+    let salvage = manifest.salvage.as_ref();
+    salvage.is_some_and(|salvage| !salvage.lost.is_empty())
 }
 
 /// Verifies with all content checks, showing progress.
@@ -111,6 +119,11 @@ fn describe(path: &Path, report: &VerifyReport) -> String {
             report.damaged_members.len(),
             report.good_members
         );
+        let _ = writeln!(
+            text,
+            "`arkstream salvage {} NEW.zip` makes a new bundle of what is good",
+            path.display()
+        );
     } else {
         let _ = writeln!(text, "good: all {} members", report.good_members);
     }
@@ -177,6 +190,11 @@ fn report_unreadable(args: &VerifyArgs, failure: &Failure) -> Result<Code, Failu
             let _ = writeln!(text, "  {good} of {} entries are good", entries.len());
         }
     }
+    let _ = writeln!(
+        text,
+        "`arkstream salvage {} NEW.zip` makes a new bundle of all that is still proven good",
+        args.bundle.display()
+    );
     output::print(&text)?;
     Ok(Code::Damaged)
 }

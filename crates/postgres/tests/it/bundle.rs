@@ -59,6 +59,7 @@ impl Pieces {
             chroma: None,
             graph: None,
             sealing: None,
+            salvage: None,
         };
         let chunks = members
             .into_iter()

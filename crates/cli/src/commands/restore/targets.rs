@@ -42,7 +42,16 @@ pub(super) fn components(
         members.iter().any(|member| member.component == *component)
     };
     if args.components.is_empty() {
-        return Ok(RESTORABLE.into_iter().filter(has).collect());
+        // One of which everything is lost is not passed over in silence.
+        let salvage = bundle.manifest().salvage.as_ref();
+        let lost = |component: &Component| {
+            let mut lost = salvage.iter().flat_map(|salvage| &salvage.lost);
+            lost.any(|lost| lost.component == Some(*component))
+        };
+        let all = RESTORABLE.into_iter();
+        return Ok(all
+            .filter(|component| has(component) || lost(component))
+            .collect());
     }
     let mut chosen = Vec::new();
     for name in &args.components {
