@@ -16,10 +16,13 @@ use arkstream_pipeline::{BundleSink as _, PendingReceipt, Sink as _};
 use crate::{
     block_on,
     check::is_whole,
+    claims::Claims,
     common::{self, manifest, noise, text},
     disk::{Image, SimDisk},
     loss::{Survival, power_cut},
-    script::{CONTINUE, Contents, Promises, Shape, add, generation, long, open, proof, spec},
+    script::{
+        CONTINUE, Contents, Promises, Shape, add, generation, long, open, paths, proof, spec,
+    },
     soak,
 };
 
@@ -29,6 +32,8 @@ enum Step {
     Stream(usize, Vec<u8>),
     /// A stream that is given up behind so many bytes, politely or not.
     GiveUp(usize, Vec<u8>, usize, bool),
+    /// A stream that is given up, and comes again with another second chunk.
+    TakenUp(usize, u8, u8),
     Retract(usize),
     Keep(usize, bool),
     SetAside,
@@ -60,6 +65,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (name(), chunks()).prop_map(|(name, chunks)| Step::Stream(name, chunks)),
         2 => (name(), chunks(), 0usize..9 << 20, any::<bool>())
             .prop_map(|(name, chunks, upto, polite)| Step::GiveUp(name, chunks, upto, polite)),
+        2 => (name(), 1u8..4, 1u8..4)
+            .prop_map(|(name, then, now)| Step::TakenUp(name, then, now)),
         1 => name().prop_map(Step::Retract),
         2 => (name(), any::<bool>()).prop_map(|(name, proven)| Step::Keep(name, proven)),
         1 => Just(Step::SetAside),
@@ -120,6 +127,12 @@ impl World {
                 let bytes = bytes.slice(..upto.min(bytes.len()));
                 self.give_up(NAMES[name], bytes, polite).await
             }
+            Step::TakenUp(name, then, now) => {
+                let before = long(&[1, then], 100);
+                self.give_up(NAMES[name], before, true).await;
+                self.set_aside().await;
+                self.add(NAMES[name], long(&[1, now], 100), true).await;
+            }
             Step::Retract(name) => {
                 let name = NAMES[name];
                 if self.current.contains_key(name) || self.earlier.contains_key(name) {
@@ -137,10 +150,7 @@ impl World {
                     self.current.insert(NAMES[name].to_owned(), bytes);
                 }
             }
-            Step::SetAside => {
-                self.writer.set_aside().await.unwrap();
-                self.earlier.append(&mut self.current);
-            }
+            Step::SetAside => self.set_aside().await,
             Step::Generation => self.writer.begin_generation(generation(1)).await.unwrap(),
             Step::Sync => self.sync().await,
             Step::End(end) => return self.end(&end).await,
@@ -193,6 +203,11 @@ impl World {
             .retain(|of, _| of != name || there.contains_key(name));
     }
 
+    async fn set_aside(&mut self) {
+        self.writer.set_aside().await.unwrap();
+        self.earlier.append(&mut self.current);
+    }
+
     async fn sync(&mut self) {
         self.writer.sync().await.unwrap();
         for (receipt, name, bytes) in self.receipts.drain(..) {
@@ -220,6 +235,10 @@ impl World {
             None => (SimDisk::replayed(base, &log[..at]), at),
             Some(survival) => (SimDisk::of(power_cut(&base, &log[..at], survival)), 0),
         };
+        let now = disk.now();
+        if let Some(journal) = now.file(&paths().journal) {
+            Claims::of(journal).hold(now.file(&paths().partial).unwrap_or_default())?;
+        }
         let (writer, resumed) = open(&disk, CONTINUE)
             .await
             .map_err(|failure| format!("it cannot be continued: {failure}"))?;
