@@ -272,6 +272,11 @@ impl Original {
             let good = member.chunks.iter().all(is_good);
             all_whole &= found.contains_key(name);
             if !covered {
+                // A header is all that is left of one that was cut off.
+                if damage.cut.is_some_and(|cut| cut > member.data_offset) && !good {
+                    let told = lost.iter().any(|l| l.member.as_deref() == Some(name));
+                    assert!(told, "{name} was cut off");
+                }
                 continue;
             }
             assert_eq!(
@@ -418,10 +423,21 @@ async fn of_flipped_bits_only_the_chunks_they_hit_are_lost() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_only_the_framing_is_damaged_nothing_is_lost() {
     let original = original().await;
-    let mut damage = Damage::default();
-    // Manifest, directory, and headers of members.
-    damage.flipped.push(original.manifest_offset + 100);
-    damage.flipped.push(original.len() - 30);
+    // Manifest and directory: hit, or gone.
+    for cut in [None, Some(original.manifest_offset + 10)] {
+        only_the_framing(&original, cut).await;
+    }
+}
+
+async fn only_the_framing(original: &Original, cut: Option<u64>) {
+    let mut damage = Damage {
+        cut,
+        flipped: Vec::new(),
+    };
+    if cut.is_none() {
+        damage.flipped.push(original.manifest_offset + 100);
+        damage.flipped.push(original.len() - 30);
+    }
     for member in original
         .manifest
         .members
