@@ -7,12 +7,14 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use arkstream_bundle::{BundleFile, BundleWriter, Leftover, OutputPaths, Resumed, read_journal};
+use arkstream_bundle::{
+    BundleFile, BundleWriter, Leftover, OutputPaths, Resumed, read_journal, salvage::salvage,
+};
 use arkstream_format::{Compression, FileProof, Proof};
 use arkstream_pipeline::{
     BundleReader as _, BundleSink as _, MemberFacts, MemberWriter, Published, Sink as _,
 };
-use common::{Random, beginning, manifest, no_wait, noise, spec, text};
+use common::{Random, beginning, described, manifest, no_wait, noise, salvage_options, spec, text};
 
 mod common;
 
@@ -120,6 +122,35 @@ fn replace(path: &Path, content: &[u8]) {
     fs::write(path, content).unwrap();
 }
 
+/// Without manifest and directory, the indexes of all runs together say the same.
+async fn check_indexes(published: &Published, contents: &Contents) {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("cut.zip");
+    let mut bytes = fs::read(&published.path).unwrap();
+    let last = published.manifest.members.last().unwrap();
+    bytes.truncate((last.data_offset + last.stored_len) as usize);
+    fs::write(&source, bytes).unwrap();
+    let options = salvage_options(folder.path(), &source);
+    let out = salvage(options, &described).await.unwrap();
+    assert_eq!(out.salvage.lost, []);
+    let names = out.saved.iter().map(|saved| &saved.name);
+    assert!(
+        names.eq(published
+            .manifest
+            .members
+            .iter()
+            .filter(|m| !m.is_index())
+            .map(|m| &m.name))
+    );
+    let bundle = BundleFile::open(&out.published.path).unwrap();
+    for (name, (expected, _)) in contents {
+        let member = bundle.member(name).unwrap();
+        let chunks = (0..member.chunks.len()).map(|index| bundle.read_chunk(member, index));
+        let found: Vec<u8> = chunks.flat_map(|chunk| chunk.unwrap().to_vec()).collect();
+        assert!(found == *expected, "{name} is not what was written");
+    }
+}
+
 fn check(published: &Published, contents: &Contents) {
     let bytes = fs::read(&published.path).unwrap();
     let sum: String = Sha256::digest(&bytes)
@@ -172,7 +203,9 @@ async fn run_killed_often(seed: u64) {
     }
     let (writer, _) = open(&paths, false).await;
     write(&writer, &contents, None).await;
-    check(&writer.publish(manifest()).await.unwrap(), &contents);
+    let published = writer.publish(manifest()).await.unwrap();
+    check(&published, &contents);
+    check_indexes(&published, &contents).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

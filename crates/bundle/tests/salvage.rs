@@ -8,21 +8,21 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use bytes::Bytes;
 
 use arkstream_bundle::{
-    BundleFile, OutputPaths,
-    salvage::{SalvageOptions, Salvaged, Truth, salvage},
+    BundleFile,
+    salvage::{Salvaged, Truth, salvage},
 };
-use arkstream_format::{Compression, Manifest, Member, RunId, Salvage, member_names};
+use arkstream_format::{Compression, Manifest, Member, Salvage, member_names};
 use arkstream_pipeline::{
-    BundleReader as _, BundleSink as _, Cancel, Failure, FailureKind, MemberFacts, Silent,
-    Sink as _,
+    BundleReader as _, BundleSink as _, Failure, FailureKind, MemberFacts, Sink as _,
 };
-use common::{Random, manifest, moment, no_wait, noise, soak, spec, text, writer};
+use common::{
+    Random, described, manifest, moment, noise, salvage_options, soak, spec, text, writer,
+};
 
 mod common;
 
@@ -154,30 +154,11 @@ async fn original() -> Original {
     }
 }
 
-fn options(folder: &Path, source: &Path) -> SalvageOptions {
-    SalvageOptions {
-        source: source.to_owned(),
-        out: OutputPaths::new(&folder.join("out.zip")),
-        run_id: RunId("salvage".into()),
-        version: "0".into(),
-        at: moment(),
-        fresh: false,
-        unproven: None,
-        wait: no_wait(),
-        observer: Arc::new(Silent),
-        cancel: Cancel::default(),
-    }
-}
-
-fn described(_: Option<&[u8]>, _: &Manifest, _: &[Member]) -> Result<Vec<u8>, Failure> {
-    Ok(b"{}".to_vec())
-}
-
 /// Salvages these bytes.
 async fn salvaged(folder: &Path, bytes: &[u8]) -> Result<Salvaged, Failure> {
     let source = folder.join("damaged.zip");
     fs::write(&source, bytes).unwrap();
-    salvage(options(folder, &source), &described).await
+    salvage(salvage_options(folder, &source), &described).await
 }
 
 fn read_all(path: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -272,6 +253,11 @@ impl Original {
             let good = member.chunks.iter().all(is_good);
             all_whole &= found.contains_key(name);
             if !covered {
+                // A header is all that is left of one that was cut off.
+                if damage.cut.is_some_and(|cut| cut > member.data_offset) && !good {
+                    let told = lost.iter().any(|l| l.member.as_deref() == Some(name));
+                    assert!(told, "{name} was cut off");
+                }
                 continue;
             }
             assert_eq!(
@@ -418,10 +404,21 @@ async fn of_flipped_bits_only_the_chunks_they_hit_are_lost() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_only_the_framing_is_damaged_nothing_is_lost() {
     let original = original().await;
-    let mut damage = Damage::default();
-    // Manifest, directory, and headers of members.
-    damage.flipped.push(original.manifest_offset + 100);
-    damage.flipped.push(original.len() - 30);
+    // Manifest and directory: hit, or gone.
+    for cut in [None, Some(original.manifest_offset + 10)] {
+        only_the_framing(&original, cut).await;
+    }
+}
+
+async fn only_the_framing(original: &Original, cut: Option<u64>) {
+    let mut damage = Damage {
+        cut,
+        flipped: Vec::new(),
+    };
+    if cut.is_none() {
+        damage.flipped.push(original.manifest_offset + 100);
+        damage.flipped.push(original.len() - 30);
+    }
     for member in original
         .manifest
         .members
@@ -488,7 +485,7 @@ async fn without_any_index(original: &Original, with_directory: bool) {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("damaged.zip");
     fs::write(&source, damage.apply(&original.bytes, &mut Random::new(2))).unwrap();
-    let mut options = options(folder.path(), &source);
+    let mut options = salvage_options(folder.path(), &source);
     options.unproven = Some(folder.path().join("unproven"));
     let out = salvage(options, &described).await.unwrap();
     assert_eq!(out.truth, Truth::Headers);
@@ -577,7 +574,7 @@ async fn an_unfinished_bundle_is_salvaged_by_its_journal() {
     torn.write(large.slice(..36 << 20)).await.unwrap();
     torn.abandon("killed").await.unwrap();
     writer.sync().await.unwrap();
-    let failure = salvage(options(folder.path(), &paths.partial), &described)
+    let failure = salvage(salvage_options(folder.path(), &paths.partial), &described)
         .await
         .unwrap_err();
     assert!(failure.why().contains("is writing it"), "{failure}");
@@ -586,7 +583,7 @@ async fn an_unfinished_bundle_is_salvaged_by_its_journal() {
     let source = other.path().join("b.zip.partial");
     fs::copy(&paths.partial, &source).unwrap();
     fs::copy(&paths.journal, other.path().join("b.zip.journal")).unwrap();
-    let out = salvage(options(other.path(), &source), &described)
+    let out = salvage(salvage_options(other.path(), &source), &described)
         .await
         .unwrap();
     assert_eq!(out.truth, Truth::Journal);

@@ -6,9 +6,11 @@ use std::{path::Path, sync::Arc};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use arkstream_bundle::{Beginning, BundleWriter, Leftover, OutputPaths, SpaceWait};
-use arkstream_format::{Component, Compression, Generator, Manifest, RunId};
-use arkstream_pipeline::{Budget, Cancel, MemberFacts, MemberSpec, Silent};
+use arkstream_bundle::{
+    Beginning, BundleWriter, Leftover, OutputPaths, SpaceWait, salvage::SalvageOptions,
+};
+use arkstream_format::{Component, Compression, Generator, Manifest, Member, RunId};
+use arkstream_pipeline::{Budget, Cancel, Failure, MemberFacts, MemberSpec, Silent};
 
 pub(crate) fn moment() -> DateTime<Utc> {
     "2026-01-02T03:04:05.678Z".parse().unwrap()
@@ -103,6 +105,27 @@ pub(crate) fn no_wait() -> SpaceWait {
         cancel: Cancel::default(),
         observer: Arc::new(Silent),
     }
+}
+
+/// Salvages `source` to `out.zip` in `folder`.
+pub(crate) fn salvage_options(folder: &Path, source: &Path) -> SalvageOptions {
+    SalvageOptions {
+        source: source.to_owned(),
+        out: OutputPaths::new(&folder.join("out.zip")),
+        run_id: RunId("salvage".into()),
+        version: "0".into(),
+        at: moment(),
+        fresh: false,
+        unproven: None,
+        wait: no_wait(),
+        observer: Arc::new(Silent),
+        cancel: Cancel::default(),
+    }
+}
+
+/// A `metadata.json` for bundles that have none.
+pub(crate) fn described(_: Option<&[u8]>, _: &Manifest, _: &[Member]) -> Result<Vec<u8>, Failure> {
+    Ok(b"{}".to_vec())
 }
 
 /// Rounds in `make test`, and in `make soak`.
