@@ -133,6 +133,27 @@ fn rename_checked(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to)
 }
 
+/// Gives a finished and synced file a name that another file has, which is gone then, and syncs the
+/// folder. Whoever opens the name finds the one or the other, whole.
+///
+/// # Errors
+/// As the operating system says.
+pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "this is the durable module")]
+    std::fs::rename(from, to)?;
+    fault::point("folder.sync")?;
+    sync_folder_of(to)
+}
+
+/// Whether two open files are the same one.
+#[must_use]
+pub fn is_same_file(a: &File, b: &File) -> bool {
+    match (a.metadata(), b.metadata()) {
+        (Ok(a), Ok(b)) => cfg!(unix) && same_file(&a, &b),
+        _ => false,
+    }
+}
+
 /// Writes a small file under its final name, atomically: beside it first, synced, then renamed.
 /// A file of that name is replaced.
 ///
@@ -203,6 +224,40 @@ pub fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<
         }
         Ok(())
     }
+}
+
+/// Writes all of `bytes` at `offset`, without moving a cursor where the system can.
+///
+/// # Errors
+/// As the operating system says; a part may be written then.
+pub(crate) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+    }
+    #[cfg(windows)]
+    {
+        use std::os::windows::fs::FileExt as _;
+        let mut done = 0;
+        while done < bytes.len() {
+            match file.seek_write(&bytes[done..], offset + done as u64)? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                n => done += n,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lets the system forget what it holds of a synced file in memory, so that what is read next comes from
+/// the disk. A hint: where it is not taken, nothing is lost.
+pub(crate) fn forget_cached(file: &File) {
+    #[cfg(target_os = "linux")]
+    {
+        let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = file;
 }
 
 /// Creates a file for a member that is extracted: with the member's mode, failing if it exists.

@@ -13,6 +13,7 @@
 //! - `codec` compresses chunks so that the concatenation is one valid deflate stream.
 //! - [`BundleWriter`] owns the file: one appender thread, group syncs, the journal.
 //! - [`BundleFile`] reads a bundle back, every byte checked.
+//! - [`copy_bundle`] copies one, piece by piece, and goes on after a kill.
 //!
 //! Durability order, the MUST/SHOULD form of which stands in `docs/FORMAT.md`: data is synced
 //! before the journal speaks of it; the directory is written after the manifest; the file is
@@ -24,6 +25,7 @@ mod appender;
 mod check;
 mod claim;
 mod codec;
+mod copy;
 pub mod durable;
 mod earlier;
 mod extract;
@@ -41,6 +43,7 @@ mod trailer;
 mod writer;
 
 pub use claim::unfinished_beside;
+pub use copy::{Copied, CopyOrder, bundles_in, copy_bundle};
 pub use extract::extract_member;
 pub use journal::{Begin, JournalState, Torn, read_journal};
 pub use ledger::{LedgerFolder, records};

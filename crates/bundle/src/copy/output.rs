@@ -1,0 +1,143 @@
+//! The unfinished copy: written at any place, front to back, synced in groups, and the record of how
+//! far it is durable.
+
+use std::{
+    fs::File,
+    io,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use sha2::{Digest as _, Sha256};
+
+use arkstream_format::CopyRecord;
+use arkstream_pipeline::{Failure, FailureKind, fault};
+
+use super::{layout::Piece, supply::holds};
+use crate::durable;
+
+/// Data that may wait for a sync.
+const GROUP_BYTES: u64 = 64 << 20;
+/// Time that data may wait for a sync while more keeps coming.
+const GROUP_TIME: Duration = Duration::from_secs(10);
+/// Gathers headers and small chunks into one write.
+const BUFFER: usize = 256 << 10;
+
+pub(super) struct Output {
+    pub(super) file: File,
+    path: PathBuf,
+    record_path: PathBuf,
+    record: CopyRecord,
+    /// Where the next byte goes.
+    pub(super) at: u64,
+    /// SHA-256 of everything before, if nothing of it was passed over.
+    pub(super) sha256: Sha256,
+    /// Bytes before `at` that are not written yet.
+    buffer: Vec<u8>,
+    unsynced: u64,
+    last_sync: Instant,
+}
+
+impl Output {
+    pub(super) fn new(file: File, path: PathBuf, record_path: PathBuf, record: CopyRecord) -> Self {
+        Self {
+            file,
+            path,
+            record_path,
+            at: record.written,
+            record,
+            sha256: Sha256::new(),
+            buffer: Vec::with_capacity(BUFFER),
+            unsynced: 0,
+            last_sync: Instant::now(),
+        }
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if self.buffer.len() + bytes.len() > BUFFER {
+            self.flush()?;
+        }
+        self.sha256.update(bytes);
+        self.at += bytes.len() as u64;
+        self.unsynced += bytes.len() as u64;
+        if bytes.len() > BUFFER {
+            self.write_at(bytes, self.at - bytes.len() as u64)
+        } else {
+            self.buffer.extend_from_slice(bytes);
+            Ok(())
+        }
+    }
+
+    /// Keeps the next piece, if the file holds it already.
+    pub(super) fn keep(&mut self, piece: &Piece<'_>) -> Result<bool, Failure> {
+        if !holds(&self.file, piece, &mut self.sha256) {
+            return Ok(false);
+        }
+        self.flush()?;
+        self.at = piece.end();
+        self.unsynced += piece.len;
+        Ok(true)
+    }
+
+    /// Writes what stands at a place again.
+    pub(super) fn write_at(&self, bytes: &[u8], at: u64) -> Result<(), Failure> {
+        fault::point("bundle.write")
+            .and_then(|()| durable::write_all_at(&self.file, bytes, at))
+            .map_err(|error| self.failure(error))
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let buffer = std::mem::take(&mut self.buffer);
+        self.write_at(&buffer, self.at - buffer.len() as u64)?;
+        self.buffer = buffer;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    pub(super) fn sync_if_due(&mut self) -> Result<(), Failure> {
+        let due = self.unsynced >= GROUP_BYTES || self.last_sync.elapsed() >= GROUP_TIME;
+        if due { self.sync() } else { Ok(()) }
+    }
+
+    /// Data first, then the record that speaks of it.
+    pub(super) fn sync(&mut self) -> Result<(), Failure> {
+        self.flush()?;
+        if self.unsynced == 0 {
+            return Ok(());
+        }
+        // Never again after it failed: the system has dropped what it could not write, and says so once.
+        fault::point("bundle.sync")
+            .and_then(|()| self.file.sync_data())
+            .map_err(|error| self.failure(error))?;
+        self.record.written = self.at;
+        self.write_record()?;
+        self.unsynced = 0;
+        self.last_sync = Instant::now();
+        Ok(())
+    }
+
+    fn write_record(&self) -> Result<(), Failure> {
+        let attempted = || format!("write {}", self.record_path.display());
+        let mut text = serde_json::to_vec(&self.record)
+            .map_err(|error| Failure::new(FailureKind::Internal, attempted(), error))?;
+        text.push(b'\n');
+        durable::write_atomically(&self.record_path, &text)
+            .map_err(|error| Failure::io(FailureKind::Refused, attempted(), error))
+    }
+
+    /// Makes the whole file durable, with its length.
+    pub(super) fn sync_all(&mut self) -> Result<(), Failure> {
+        self.flush()?;
+        fault::point("bundle.final-sync")
+            .and_then(|()| self.file.sync_all())
+            .map_err(|error| self.failure(error))
+    }
+
+    pub(super) fn failure(&self, error: io::Error) -> Failure {
+        let attempted = format!("write to {}", self.path.display());
+        Failure::io(FailureKind::Refused, attempted, error)
+    }
+}
