@@ -10,12 +10,7 @@ use arkstream_format::CopyRecord;
 use arkstream_pipeline::{Failure, FailureKind, fault};
 
 use super::CopyOrder;
-use crate::{
-    durable,
-    journal::read_journal,
-    reader::BundleFile,
-    writer::OutputPaths,
-};
+use crate::{durable, journal::read_journal, reader::BundleFile, writer::OutputPaths};
 
 /// What has the final name.
 pub(super) enum Standing {
@@ -45,11 +40,7 @@ impl CopyPaths {
 }
 
 pub(super) fn attempted(order: &CopyOrder<'_>) -> String {
-    format!(
-        "copy {} to {}",
-        order.source.display(),
-        order.to.display()
-    )
+    format!("copy {} to {}", order.source.display(), order.to.display())
 }
 
 fn refuse(order: &CopyOrder<'_>, why: impl std::fmt::Display, help: &str) -> Failure {
@@ -57,10 +48,7 @@ fn refuse(order: &CopyOrder<'_>, why: impl std::fmt::Display, help: &str) -> Fai
 }
 
 /// Looks at the final name. Nothing is changed.
-pub(super) fn standing(
-    order: &CopyOrder<'_>,
-    source: &BundleFile,
-) -> Result<Standing, Failure> {
+pub(super) fn standing(order: &CopyOrder<'_>, source: &BundleFile) -> Result<Standing, Failure> {
     let io = |error| Failure::io(FailureKind::Refused, attempted(order), error);
     match std::fs::symlink_metadata(order.to) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Nothing),
@@ -118,7 +106,9 @@ pub(super) fn lock(order: &CopyOrder<'_>, paths: &CopyPaths) -> Result<File, Fai
         let missing = error.kind() == io::ErrorKind::NotFound;
         let failure = Failure::io(FailureKind::Refused, attempted(order), error);
         match failure.kind {
-            FailureKind::NoSpace => failure.help("free some space there, or choose another destination"),
+            FailureKind::NoSpace => {
+                failure.help("free some space there, or choose another destination")
+            }
             _ if missing => failure.help("choose a folder that exists; none is created"),
             _ => failure,
         }

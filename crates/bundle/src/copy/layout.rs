@@ -71,7 +71,9 @@ impl<'a> Layout<'a> {
             for chunk in &member.chunks {
                 let possible = chunk.stored_len as usize <= MAX_STORED;
                 if !possible || stored_digest(member, chunk).is_none() {
-                    return wrong("the manifest gives a chunk an impossible length or no hash".into());
+                    return wrong(
+                        "the manifest gives a chunk an impossible length or no hash".into(),
+                    );
                 }
             }
         }
@@ -148,7 +150,12 @@ impl<'a> Layout<'a> {
             .flat_map(Unit::pieces)
             .chain(manifest_pieces(entry))
             .chain(directory)
-            .chain([frame(end_at, end, None, "the end record of the ZIP directory")])
+            .chain([frame(
+                end_at,
+                end,
+                None,
+                "the end record of the ZIP directory",
+            )])
     }
 }
 
@@ -203,12 +210,7 @@ fn member_pieces(member: &Member) -> Vec<Piece<'_>> {
 fn manifest_pieces(entry: &Member) -> [Piece<'_>; 2] {
     let header = Entry::from(entry).local_header();
     [
-        frame(
-            entry.header_offset,
-            header,
-            Some(entry),
-            "the local header",
-        ),
+        frame(entry.header_offset, header, Some(entry), "the local header"),
         Piece {
             at: entry.data_offset,
             len: entry.stored_len,
@@ -218,12 +220,7 @@ fn manifest_pieces(entry: &Member) -> [Piece<'_>; 2] {
     ]
 }
 
-fn frame<'a>(
-    at: u64,
-    bytes: Vec<u8>,
-    member: Option<&'a Member>,
-    what: &'static str,
-) -> Piece<'a> {
+fn frame<'a>(at: u64, bytes: Vec<u8>, member: Option<&'a Member>, what: &'static str) -> Piece<'a> {
     Piece {
         at,
         len: bytes.len() as u64,

@@ -31,9 +31,7 @@ use std::{
 };
 
 use arkstream_format::CopyRecord;
-use arkstream_pipeline::{
-    BundleReader as _, Cancel, Event, Failure, FailureKind, Observer, fault,
-};
+use arkstream_pipeline::{BundleReader as _, Cancel, Event, Failure, FailureKind, Observer, fault};
 
 use crate::{durable, hashing::hex, reader::BundleFile};
 use claim::{CopyPaths, Standing};
@@ -106,8 +104,9 @@ pub fn copy_bundle(
                     why.push_str(&format!("; and {} places more", proven.wrong - 1));
                 }
                 let attempted = claim::attempted(order);
-                return Err(Failure::new(FailureKind::Damaged, attempted, why)
-                    .help("--replace puts a whole copy in its place, and transfers only what is damaged"));
+                return Err(Failure::new(FailureKind::Damaged, attempted, why).help(
+                    "--replace puts a whole copy in its place, and transfers only what is damaged",
+                ));
             }
         } else {
             finished(&source, observer);
@@ -356,7 +355,9 @@ fn with_leftover(failure: Failure, paths: &CopyPaths) -> Failure {
         paths.output.partial.display()
     );
     let help = match failure.advice() {
-        _ if failure.kind == FailureKind::NoSpace => format!("free some space there, or choose another destination\n        {kept}"),
+        _ if failure.kind == FailureKind::NoSpace => {
+            format!("free some space there, or choose another destination\n        {kept}")
+        }
         Some(advice) => format!("{advice}\n        {kept}"),
         None => kept,
     };

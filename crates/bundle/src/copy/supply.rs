@@ -222,11 +222,7 @@ impl<'a> Supply<'a> {
     }
 
     /// A file that holds a piece, and where; and its bytes, if they are a chunk.
-    fn find(
-        &mut self,
-        piece: &Piece<'_>,
-        digest: Digest,
-    ) -> Option<(usize, u64, Option<Vec<u8>>)> {
+    fn find(&mut self, piece: &Piece<'_>, digest: Digest) -> Option<(usize, u64, Option<Vec<u8>>)> {
         let key = (digest, piece.len);
         if let Some((number, at)) = self.places.get(&key).copied() {
             let had = &mut self.had[number];

@@ -16,8 +16,7 @@ use crate::{
     args::CopyArgs,
     exit::{self, Code},
     interrupt::watch_signals,
-    memory, output, progress,
-    units,
+    memory, output, progress, units,
 };
 
 /// One copy and how it ended.
@@ -87,9 +86,15 @@ fn copy_all(args: &CopyArgs, cancel: &Cancel) -> Result<Code, Failure> {
 
 /// The sums of a folder, and the exit code: that of the first bundle that failed.
 fn conclude(args: &CopyArgs, all: &[Done], start: Instant) -> Result<Code, Failure> {
-    let copies = || all.iter().filter_map(|done| Some((done, done.outcome.as_ref().ok()?)));
+    let copies = || {
+        all.iter()
+            .filter_map(|done| Some((done, done.outcome.as_ref().ok()?)))
+    };
     let sum = |of: fn(&Copied) -> u64| copies().map(|(_, copied)| of(copied)).sum::<u64>();
-    let failures = || all.iter().filter_map(|done| Some((done, done.outcome.as_ref().err()?)));
+    let failures = || {
+        all.iter()
+            .filter_map(|done| Some((done, done.outcome.as_ref().err()?)))
+    };
     if args.json {
         let object = json!({
             "copies": copies().map(|(done, copied)| copied_json(done, copied)).collect::<Vec<_>>(),
