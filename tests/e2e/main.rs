@@ -5,6 +5,7 @@ mod support;
 
 mod age;
 mod consistency;
+mod copy;
 mod failures;
 mod models;
 mod restore;

@@ -175,12 +175,10 @@ fn write(
     };
     let outcome = transfer.run(layout, passed_over);
     let (transferred, reused, kept) = (transfer.transferred, transfer.reused, transfer.kept);
-    if let Err(failure) = outcome {
-        if failure.kind == FailureKind::Interrupted {
-            // So that the next run need not look at what is there.
-            out.sync()?;
-        }
-        return Err(failure);
+    match outcome {
+        Err(failure) if failure.kind != FailureKind::Interrupted => return Err(failure),
+        // So that the next run need not fetch it, nor look at it first.
+        outcome => out.sync().and(outcome)?,
     }
     let mut copied = Copied {
         bytes: source.len,
