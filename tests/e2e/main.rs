@@ -7,6 +7,7 @@ mod age;
 mod consistency;
 mod copy;
 mod failures;
+mod golden;
 mod models;
 mod restore;
 mod resume;
