@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio::sync::OnceCell;
 
 use arkstream_bundle::{BundleFile, Copied, CopyOrder, OutputPaths, bundles_in, copy_bundle};
 use arkstream_format::Compression;
@@ -20,9 +21,9 @@ use common::{manifest, noise, rows, spec, text, writer};
 mod common;
 
 /// A bundle of about 21 MB with every kind of piece. `variant` changes one of its parts.
-async fn bundle(folder: &Path, variant: u8) -> PathBuf {
-    fs::create_dir_all(folder).unwrap();
-    let (_, writer) = writer(folder);
+async fn write_bundle(variant: u8) -> (Vec<u8>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let (paths, writer) = writer(folder.path());
     let streamed = [
         ("a/dump.sql", text(9 << 20)),
         ("b/vectors.bin", noise(2, 9 << 20)),
@@ -67,7 +68,21 @@ async fn bundle(folder: &Path, variant: u8) -> PathBuf {
             .unwrap();
     }
     writer.retract("c/superseded", "superseded").await.unwrap();
-    writer.publish(manifest()).await.unwrap().path
+    writer.publish(manifest()).await.unwrap();
+    let sum = fs::read_to_string(&paths.sha256).unwrap();
+    (fs::read(&paths.bundle).unwrap(), sum)
+}
+
+/// The same in a folder, with its checksum. It is made once.
+async fn bundle(folder: &Path, variant: u8) -> PathBuf {
+    static MADE: [OnceCell<(Vec<u8>, String)>; 3] = [const { OnceCell::const_new() }; 3];
+    let made = MADE[usize::from(variant)].get_or_init(|| write_bundle(variant));
+    let (bytes, sum) = made.await;
+    fs::create_dir_all(folder).unwrap();
+    let paths = OutputPaths::new(&folder.join("bundle.zip"));
+    fs::write(&paths.bundle, bytes).unwrap();
+    fs::write(&paths.sha256, sum).unwrap();
+    paths.bundle
 }
 
 struct World {

@@ -11,7 +11,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use arkstream_format::CopyRecord;
-use arkstream_pipeline::{Failure, FailureKind, fault};
+use arkstream_pipeline::{Cancel, Failure, FailureKind, fault};
 
 use super::{layout::Piece, supply::holds};
 use crate::durable;
@@ -69,8 +69,8 @@ impl Output {
     }
 
     /// Keeps the next piece, if the file holds it already.
-    pub(super) fn keep(&mut self, piece: &Piece<'_>) -> Result<bool, Failure> {
-        if !holds(&self.file, piece, &mut self.sha256) {
+    pub(super) fn keep(&mut self, piece: &Piece<'_>, cancel: &Cancel) -> Result<bool, Failure> {
+        if !holds(&self.file, piece, &mut self.sha256, cancel) {
             return Ok(false);
         }
         self.flush()?;

@@ -45,7 +45,8 @@ pub(super) fn prove(
     };
     for piece in layout.pieces() {
         cancel.check()?;
-        if !holds(file, &piece, &mut sha256) {
+        if !holds(file, &piece, &mut sha256, cancel) {
+            cancel.check()?;
             proven.wrong += 1;
             proven.first.get_or_insert_with(|| piece.damage());
             if let Some((out, supply)) = &mut mend {

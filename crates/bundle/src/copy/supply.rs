@@ -16,7 +16,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use arkstream_format::Digest;
-use arkstream_pipeline::{Event, Failure, FailureKind, Finding, Observer};
+use arkstream_pipeline::{Cancel, Event, Failure, FailureKind, Finding, Observer};
 
 use super::layout::{Layout, Piece, What, stored_digest};
 use crate::{durable, reader::BundleFile};
@@ -79,8 +79,13 @@ impl<'a> Supply<'a> {
         for path in named {
             if path.is_dir() {
                 for path in super::bundles_in(path)? {
-                    if let Ok(bundle) = BundleFile::open(&path) {
-                        self.add_bundle(bundle, &mut wanted);
+                    match BundleFile::open(&path) {
+                        Ok(bundle) => self.add_bundle(bundle, &mut wanted),
+                        Err(failure) => self.observer.event(&Event::Note(format!(
+                            "{} is not used: {}",
+                            path.display(),
+                            failure.why()
+                        ))),
                     }
                 }
                 continue;
@@ -298,8 +303,9 @@ impl Had {
     }
 }
 
-/// Whether a file holds a piece at its place. Only then are its bytes added to the SHA-256.
-pub(super) fn holds(file: &File, piece: &Piece<'_>, sha256: &mut Sha256) -> bool {
+/// Whether a file holds a piece at its place. Only then are its bytes added to the SHA-256. Once the user
+/// interrupts, nothing long is looked at any more.
+pub(super) fn holds(file: &File, piece: &Piece<'_>, sha256: &mut Sha256, cancel: &Cancel) -> bool {
     let outcome = (|| -> io::Result<bool> {
         match &piece.what {
             What::Frame(bytes, _) => {
@@ -324,6 +330,9 @@ pub(super) fn holds(file: &File, piece: &Piece<'_>, sha256: &mut Sha256) -> bool
                 let mut buffer = vec![0; piece.len.min(STEP) as usize];
                 let mut at = piece.at;
                 while at < piece.end() {
+                    if cancel.is_raised() {
+                        return Ok(false);
+                    }
                     let len = (piece.end() - at).min(STEP) as usize;
                     durable::read_exact_at(file, &mut buffer[..len], at)?;
                     hasher.update(&buffer[..len]);

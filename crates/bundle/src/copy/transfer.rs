@@ -36,9 +36,10 @@ impl Transfer<'_, '_> {
                 _ => 0,
             };
             self.out.at = piece.at + skip;
-            if skip == 0 && piece.end() <= self.there && self.out.keep(&piece)? {
+            if skip == 0 && piece.end() <= self.there && self.out.keep(&piece, self.cancel)? {
                 self.keep(&piece, piece.len);
             } else {
+                self.cancel.check()?;
                 self.keep_part(skip);
                 self.fetch(&piece, skip)?;
             }
