@@ -260,6 +260,17 @@ pub(crate) fn forget_cached(file: &File) {
     let _ = file;
 }
 
+/// Asks the system to read a part of a file into memory, without waiting for it. A hint.
+pub(crate) fn read_ahead(file: &File, at: u64, len: u64) {
+    #[cfg(target_os = "linux")]
+    {
+        let len = std::num::NonZeroU64::new(len);
+        let _ = rustix::fs::fadvise(file, at, len, rustix::fs::Advice::WillNeed);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, at, len);
+}
+
 /// Creates a file for a member that is extracted: with the member's mode, failing if it exists.
 ///
 /// # Errors

@@ -20,6 +20,9 @@ use crate::durable;
 const GROUP_BYTES: u64 = 64 << 20;
 /// Time that data may wait for a sync while more keeps coming.
 const GROUP_TIME: Duration = Duration::from_secs(10);
+/// How much more is durable before the record says so. It costs three syncs; without it the next run reads
+/// what it does not speak of, and fetches nothing more.
+const RECORD_BYTES: u64 = 512 << 20;
 /// Gathers headers and small chunks into one write.
 const BUFFER: usize = 256 << 10;
 
@@ -97,13 +100,30 @@ impl Output {
         Ok(())
     }
 
-    pub(super) fn sync_if_due(&mut self) -> Result<(), Failure> {
-        let due = self.unsynced >= GROUP_BYTES || self.last_sync.elapsed() >= GROUP_TIME;
-        if due { self.sync() } else { Ok(()) }
+    /// Whether what is written should be synced.
+    pub(super) fn is_due(&self) -> bool {
+        self.unsynced >= GROUP_BYTES || self.last_sync.elapsed() >= GROUP_TIME
+    }
+
+    /// Makes what is written durable; now and then the record of it, too.
+    pub(super) fn sync_group(&mut self) -> Result<(), Failure> {
+        self.sync_data()?;
+        if self.at.saturating_sub(self.record.written) >= RECORD_BYTES {
+            self.write_record()?;
+        }
+        Ok(())
     }
 
     /// Data first, then the record that speaks of it.
     pub(super) fn sync(&mut self) -> Result<(), Failure> {
+        self.sync_data()?;
+        if self.record.written < self.at {
+            self.write_record()?;
+        }
+        Ok(())
+    }
+
+    fn sync_data(&mut self) -> Result<(), Failure> {
         self.flush()?;
         if self.unsynced == 0 {
             return Ok(());
@@ -112,14 +132,13 @@ impl Output {
         fault::point("bundle.sync")
             .and_then(|()| self.file.sync_data())
             .map_err(|error| self.failure(error))?;
-        self.record.written = self.at;
-        self.write_record()?;
         self.unsynced = 0;
         self.last_sync = Instant::now();
         Ok(())
     }
 
-    fn write_record(&self) -> Result<(), Failure> {
+    fn write_record(&mut self) -> Result<(), Failure> {
+        self.record.written = self.at;
         let attempted = || format!("write {}", self.record_path.display());
         let mut text = serde_json::to_vec(&self.record)
             .map_err(|error| Failure::new(FailureKind::Internal, attempted(), error))?;

@@ -24,6 +24,9 @@ use crate::{durable, reader::BundleFile};
 /// What is read at once of a piece of any length.
 const STEP: u64 = 1 << 20;
 
+/// What the system is asked to read ahead while the copy is synced.
+const AHEAD: u64 = 32 << 20;
+
 /// From where a piece was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
@@ -249,6 +252,11 @@ impl<'a> Supply<'a> {
             let bytes = had.holds(piece, digest, piece.at)?;
             Some((number, piece.at, bytes))
         })
+    }
+
+    /// Tells the system that the source is soon read from an offset on.
+    pub(super) fn announce(&self, at: u64) {
+        durable::read_ahead(&self.source.file, at, AHEAD);
     }
 
     /// The one place where the source is read.

@@ -43,7 +43,11 @@ impl Transfer<'_, '_> {
                 self.keep_part(skip);
                 self.fetch(&piece, skip)?;
             }
-            self.out.sync_if_due()?;
+            if self.out.is_due() {
+                // The system reads on while it writes.
+                self.supply.announce(self.out.at);
+                self.out.sync_group()?;
+            }
         }
         Ok(())
     }
@@ -55,7 +59,9 @@ impl Transfer<'_, '_> {
             out.write(bytes)?;
             if bulk {
                 cancel.check()?;
-                out.sync_if_due()?;
+                if out.is_due() {
+                    out.sync_group()?;
+                }
             }
             Ok(())
         })?;
