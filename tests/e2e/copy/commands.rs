@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{beside, bundle, copy, is_identical, len, number};
 use crate::{
     failures::running::Running,
-    support::{arkstream, faults, files_below, run, scratch},
+    support::{Bundle, Profile, arkstream, faults, files_below, run, scratch},
 };
 
 #[test]
@@ -67,6 +67,15 @@ fn a_copy_tells_what_it_did() {
     assert!(words.stdout.contains("transferred"), "{}", words.stdout);
     assert!(words.stderr.contains("chroma: done"), "{}", words.stderr);
     is_identical(bundle(0), &other);
+}
+
+#[test]
+fn a_copy_of_a_real_backup_is_proven_by_verify() {
+    let source = &Bundle::shared(Profile::SamAi).path;
+    let to = scratch("real").join("copy.zip");
+    run(&mut copy(source, &to)).ok();
+    is_identical(source, &to);
+    run(arkstream().args(["verify", "--progress", "none"]).arg(&to)).ok();
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Makes the golden cases. Everything is fixed, so the same code makes the same bytes.
 
 mod left;
+mod newer;
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use arkstream_bundle::{Beginning, BundleFile, BundleWriter, Leftover, OutputPaths};
-use arkstream_format::{Component, Compression, Manifest, Member, RunId};
+use arkstream_format::{Component, Compression, FORMAT_VERSION, Manifest, Member, RunId};
 use arkstream_pipeline::{BundleReader as _, BundleSink as _, MemberFacts, Sink as _};
 
 use super::{
@@ -35,8 +36,13 @@ pub(super) fn all_cases(folder: &Path) {
         &complete,
     );
     damaged_bundles(folder);
-    let newer = runtime().block_on(small("1.9.0", false));
-    readable(folder, "minor-1.9", "a later minor version", &newer);
+    let newer = newer::with_unknown_fields(&runtime().block_on(small(FORMAT_VERSION, false)));
+    readable(
+        folder,
+        "minor-1.9",
+        "a later minor version, with fields that are not known",
+        &newer,
+    );
     let major = runtime().block_on(small("2.0.0", false));
     let case = case_of(folder, "major-2", &[("bundle.zip", &major)]);
     let says = json!({"kind": "bundle", "what": "a major version that is not known", "exit_code": 5,
@@ -57,7 +63,7 @@ fn case_of(folder: &Path, name: &str, files: &[(&str, &[u8])]) -> impl Fn(Value)
         says["written_by"] = json!(format!(
             "arkstream {}, format {}, {ENCODER}",
             env!("CARGO_PKG_VERSION"),
-            arkstream_format::FORMAT_VERSION
+            FORMAT_VERSION
         ));
         let mut text = serde_json::to_string_pretty(&says).expect("JSON");
         text.push('\n');
@@ -271,8 +277,7 @@ impl<'a> Good<'a> {
 }
 
 fn damaged_bundles(folder: &Path) {
-    let version = arkstream_format::FORMAT_VERSION;
-    let bytes = runtime().block_on(small(version, true));
+    let bytes = runtime().block_on(small(FORMAT_VERSION, true));
     let good = Good::new(folder, "streamed", "a member with a data descriptor", bytes);
     let dump = good.member(DUMP);
     let end = |member: &Member| member.data_offset + member.stored_len;
@@ -293,7 +298,7 @@ fn damaged_bundles(folder: &Path) {
         ),
     );
 
-    let bytes = runtime().block_on(small(version, false));
+    let bytes = runtime().block_on(small(FORMAT_VERSION, false));
     let good = Good::new(
         folder,
         "small",
@@ -353,7 +358,7 @@ fn closed_bundles(folder: &Path, good: &Good<'_>) {
     closed(
         "flipped-manifest",
         "a bit in the stored bytes of the manifest",
-        &good.flipped(manifest_offset(&good.bytes) + 40),
+        &good.flipped(newer::manifest_place(&good.bytes).1 as u64 + 40),
         "the manifest does not have the BLAKE3 that the archive comment gives",
     );
     closed(
@@ -382,14 +387,4 @@ fn closed_bundles(folder: &Path, good: &Good<'_>) {
         &longer,
         no_end,
     );
-}
-
-/// Where the archive comment says that the manifest's data is.
-fn manifest_offset(bundle: &[u8]) -> u64 {
-    let tail = String::from_utf8_lossy(&bundle[bundle.len() - 200..]).into_owned();
-    let (_, place) = tail.split_once("manifest.json at ").expect("a comment");
-    let (header, rest) = place.split_once('+').expect("a comment");
-    let (len, _) = rest.split_once(',').expect("a comment");
-    let number = |text: &str| text.parse::<u64>().expect("a number");
-    number(header) + number(len)
 }

@@ -117,6 +117,14 @@ pub(super) fn unfinished_bundles(folder: &Path, finished: &[u8]) {
     let header = record(lines[opened])["header_offset"].as_u64();
     let settled = &partial[..header.expect("a number") as usize];
     let settled_journal = up_to(opened);
+    let mut begin = record(lines[0]);
+    begin["of_tomorrow"] = json!(7);
+    case(
+        "journal-unknown-field",
+        "a field that is not known, in a record that is",
+        settled,
+        &[line_of(&begin), lines[1..opened].concat()].concat(),
+    );
     let mut flipped = settled.to_vec();
     let stored = record_end(&lines, "odoo_data/filestore/aa/stored", record);
     flipped[stored - 1000] ^= 1;
@@ -164,14 +172,10 @@ fn refused_bundles(folder: &Path, partial: &[u8], lines: &[&[u8]]) {
         case_of(folder, name, &files)(json!({"kind": "unfinished", "what": what, "plan": plan(),
             "refuse": words}));
     };
-    let line = |record: &Value| {
-        let json = record.to_string();
-        format!("{} {json}\n", arkstream_format::Crc32::of(json.as_bytes())).into_bytes()
-    };
     let begun = |key: &str, value: Value| {
         let mut begin: Value = serde_json::from_slice(&lines[0][9..]).expect("a record");
         begin[key] = value;
-        [line(&begin), lines[1..].concat()].concat()
+        [line_of(&begin), lines[1..].concat()].concat()
     };
     refused(
         "journal-major-2",
@@ -179,7 +183,7 @@ fn refused_bundles(folder: &Path, partial: &[u8], lines: &[&[u8]]) {
         &begun("format_version", json!("2.0.0")),
         &["in format 2.0.0"],
     );
-    let teleport = line(&json!({"record": "teleport", "to": 7}));
+    let teleport = line_of(&json!({"record": "teleport", "to": 7}));
     refused(
         "journal-unknown-record",
         "a record that is not known",
@@ -202,6 +206,12 @@ fn refused_bundles(folder: &Path, partial: &[u8], lines: &[&[u8]]) {
             "odoo database was \"another\", is \"golden\"",
         ],
     );
+}
+
+/// A record as the journal writes it.
+fn line_of(record: &Value) -> Vec<u8> {
+    let json = record.to_string();
+    format!("{} {json}\n", arkstream_format::Crc32::of(json.as_bytes())).into_bytes()
 }
 
 /// Offset behind a member that the journal speaks of.
