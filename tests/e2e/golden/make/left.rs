@@ -105,11 +105,19 @@ pub(super) fn unfinished_bundles(folder: &Path, finished: &[u8]) {
         &partial,
         &journal,
     );
+    let short = record_end(&lines, "odoo_data/filestore/cc/empty", record) + 200;
     case(
         "shorter-than-the-journal",
         "the disk has lost what it had acknowledged",
-        &partial[..record_end(&lines, "odoo_data/filestore/cc/empty", record) + 200],
+        &partial[..short],
         &journal,
+    );
+    let (cut_partial, cut_journal) = after_a_cut(&partial[..short], &journal);
+    case(
+        "cut-below-members",
+        "the same, continued once and killed again: the journal still names what was cut off",
+        &[cut_partial, vec![0xAB; 5000]].concat(),
+        &cut_journal,
     );
     // What the first sync made durable: the members before the dump.
     let opened = (0..lines.len()).find(|line| record(lines[*line])["record"] == "open");
