@@ -5,6 +5,9 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
+# igzip: chunks compressed by ISA-L, whose build needs autoconf, automake, libtool and nasm. Empty: zlib-rs.
+FEATURES ?= igzip
+WITH := --features "$(FEATURES)"
 STEP := scripts/step.sh
 CHECK_PYTHON := "$$ARKSTREAM_TEST_PYTHON"
 
@@ -16,31 +19,32 @@ help: ## Show this list
 	  printf '  %-12s %s\n' "$$target" "$$text"; done
 
 demo: setup-demo ## Build, start a throwaway Odoo-shaped stack and back it up into a verified bundle
-	@$(STEP) 'build' $(CARGO) build --profile quick --locked --package arkstream-cli
-	@$(STEP) 'demo' $(CARGO) run --quiet --profile quick --locked --package arkstream-cli --bin arkstream -- demo
+	@$(STEP) 'build' $(CARGO) build --profile quick --locked --package arkstream-cli $(WITH)
+	@$(STEP) 'demo' $(CARGO) run --quiet --profile quick --locked --package arkstream-cli $(WITH) --bin arkstream -- demo
 
 build: ## Build the release binary
-	@$(CARGO) build --release --locked --package arkstream-cli
+	@$(CARGO) build --release --locked --package arkstream-cli $(WITH)
 
 test: setup ## Everything a change must pass: format, lints, all tests, documentation
 	@$(STEP) 'format' $(CARGO) fmt --all --check
-	@$(STEP) 'lints' $(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@$(STEP) 'lints' $(CARGO) clippy --workspace --all-targets --locked $(WITH) -- -D warnings
 	@$(STEP) 'tests of the test kit' bash -c 'cd tests/support && $(CHECK_PYTHON) -m unittest'
-	@$(STEP) 'tests' $(CARGO) test --workspace --locked
+	@$(STEP) 'tests' $(CARGO) test --workspace --locked $(WITH)
+	@$(STEP) 'tests of chunks without ISA-L' $(CARGO) test --locked --package arkstream-bundle codec
 	@$(STEP) 'documentation' env RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --quiet
 
 soak: setup ## The end-to-end tests again, with many more rounds (takes long)
-	@ARKSTREAM_SOAK=1 $(STEP) 'soak' $(CARGO) test --workspace --locked --test '*' -- --nocapture
+	@ARKSTREAM_SOAK=1 $(STEP) 'soak' $(CARGO) test --workspace --locked $(WITH) --test '*' -- --nocapture
 
 bench: setup ## Benchmarks
-	@$(STEP) 'benchmarks' $(CARGO) bench --workspace --locked
+	@$(STEP) 'benchmarks' $(CARGO) bench --workspace --locked $(WITH)
 
 fmt: ## Format the sources
 	@$(CARGO) fmt --all
 
 lint: ## Format check and lints only
 	@$(STEP) 'format' $(CARGO) fmt --all --check
-	@$(STEP) 'lints' $(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@$(STEP) 'lints' $(CARGO) clippy --workspace --all-targets --locked $(WITH) -- -D warnings
 
 doc: ## Documentation with warnings denied
 	@$(STEP) 'documentation' env RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked

@@ -89,6 +89,12 @@ install_system_packages() {
   have unzip || wanted+=(unzip)
   has_postgres_server && have psql || wanted+=(postgresql postgresql-client)
   has_usable_python || wanted+=(python3 python3-venv)
+  # ISA-L is built from source, see FEATURES in the Makefile.
+  have autoreconf || wanted+=(autoconf)
+  have automake || wanted+=(automake)
+  have libtoolize || wanted+=(libtool)
+  have make || wanted+=(make)
+  [[ $(uname -m) != x86_64 ]] || have nasm || wanted+=(nasm)
   if [[ $1 == test ]]; then
     have 7z || wanted+=("$(first_known_package p7zip-full 7zip)")
     have bsdtar || wanted+=(libarchive-tools)

@@ -11,6 +11,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     io::{self, BufWriter, Write as _},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -26,6 +27,7 @@ use arkstream_pipeline::{Failure, FailureKind, MemberFacts, Permit, Receipt};
 
 use crate::{
     codec::{EncodedChunk, STREAM_END},
+    disk::Disk,
     durable,
     earlier::{Candidate, TornTail},
     framing::Entry,
@@ -93,6 +95,7 @@ pub(crate) enum Command {
 
 /// The bundle as far as it is written.
 pub(crate) struct Appender {
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) paths: OutputPaths,
     pub(crate) out: BufWriter<HashingFile>,
     pub(crate) offset: u64,
@@ -127,12 +130,14 @@ pub(crate) struct OpenMember {
 impl Appender {
     /// Appends behind `offset` bytes that are there.
     pub(crate) fn new(
+        disk: Arc<dyn Disk>,
         paths: OutputPaths,
         file: HashingFile,
         offset: u64,
         journal: JournalWriter,
     ) -> Self {
         Self {
+            disk,
             paths,
             out: BufWriter::with_capacity(WRITE_BUFFER, file),
             offset,
@@ -389,7 +394,7 @@ impl Appender {
 
     fn bury(&mut self, start: u64, end: u64, reason: String) -> Result<(), Failure> {
         self.out.flush().map_err(|error| self.failure(error))?;
-        let blake3 = durable::hash_range(&self.out.get_ref().file, start, end)
+        let blake3 = durable::hash_range(self.out.get_ref().file.as_ref(), start, end)
             .map_err(|error| self.failure(error))?;
         let range = DeadRange {
             offset: start,

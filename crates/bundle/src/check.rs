@@ -4,13 +4,14 @@
 //! without a gap from the first byte to the last. Together with the chunks' hashes this leaves no
 //! byte of the file unguarded.
 
-use std::{collections::HashSet, fs::File};
+use std::collections::HashSet;
 
 use arkstream_format::{Compression, Crc32, DeadRange, Digest, Member};
 use arkstream_pipeline::{Finding, Place};
 
 use crate::{
     codec::STREAM_END,
+    disk::DiskFile,
     durable,
     framing::{Entry, check_name, end_records},
     reader::BundleFile,
@@ -19,7 +20,7 @@ use crate::{
 pub(crate) fn check_framing(bundle: &BundleFile) -> Vec<Finding> {
     let manifest = &bundle.manifest;
     let mut check = Check {
-        file: &bundle.file,
+        file: bundle.file.as_ref(),
         at: 0,
         findings: Vec::new(),
     };
@@ -76,7 +77,7 @@ pub(crate) fn check_framing(bundle: &BundleFile) -> Vec<Finding> {
 }
 
 struct Check<'a> {
-    file: &'a File,
+    file: &'a dyn DiskFile,
     /// First byte that is not accounted for.
     at: u64,
     findings: Vec<Finding>,
@@ -96,7 +97,7 @@ impl Check<'_> {
     fn expect(&mut self, bytes: &[u8], member: Option<&str>, what: &str) {
         let mut found = vec![0; bytes.len()];
         let end = self.at.saturating_add(bytes.len() as u64);
-        match durable::read_exact_at(self.file, &mut found, self.at) {
+        match self.file.read_exact_at(&mut found, self.at) {
             Err(error) => {
                 self.damage(
                     self.at,

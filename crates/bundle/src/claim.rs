@@ -3,8 +3,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
-    io::{self, Seek as _, SeekFrom},
+    io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use arkstream_format::{FORMAT_VERSION, journal::Record, major_of};
@@ -12,13 +13,20 @@ use arkstream_pipeline::{Failure, FailureKind, fault};
 
 use crate::{
     appender::Appender,
+    disk::{Disk, DiskFile},
     durable,
     hashing::{HashingFile, sha256_state},
-    journal::{Begin, JournalState, JournalWriter, read_journal},
+    journal::{Begin, JournalState, JournalWriter, read_journal, read_journal_on},
     resume::{Recovered, recover},
     space::SpaceWait,
     writer::{Beginning, Leftover, OutputPaths, Resumed},
 };
+
+/// Where the bundle is written.
+pub(crate) struct Place {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) paths: OutputPaths,
+}
 
 fn attempted(paths: &OutputPaths) -> String {
     format!("create {}", paths.bundle.display())
@@ -36,7 +44,8 @@ fn refused(path: &Path) -> impl Fn(std::io::Error) -> Failure {
 }
 
 /// Opens and locks the unfinished bundle.
-pub(crate) fn claim(paths: &OutputPaths) -> Result<File, Failure> {
+pub(crate) fn claim(place: &Place) -> Result<Box<dyn DiskFile>, Failure> {
+    let Place { disk, paths } = place;
     let io = |error| {
         let failure = Failure::io(FailureKind::Refused, attempted(paths), error);
         match failure.advice() {
@@ -45,7 +54,7 @@ pub(crate) fn claim(paths: &OutputPaths) -> Result<File, Failure> {
         }
     };
     let exists = || {
-        if paths.bundle.try_exists().map_err(io)? {
+        if disk.exists(&paths.bundle).map_err(io)? {
             return Err(refuse(
                 paths,
                 "it exists already",
@@ -55,9 +64,13 @@ pub(crate) fn claim(paths: &OutputPaths) -> Result<File, Failure> {
         Ok(())
     };
     exists()?;
-    let file = durable::open_private(&paths.partial).map_err(io)?;
-    let locked = durable::try_lock(&file).map_err(io)?;
-    if !locked || !durable::still_names(&paths.partial, &file).map_err(io)? {
+    let file = disk.open_private(&paths.partial).map_err(io)?;
+    let locked = file.lock().map_err(io)?;
+    if !locked
+        || !disk
+            .still_names(&paths.partial, file.as_ref())
+            .map_err(io)?
+    {
         return Err(refuse(
             paths,
             "another run is writing it at this moment",
@@ -71,16 +84,17 @@ pub(crate) fn claim(paths: &OutputPaths) -> Result<File, Failure> {
 
 /// What the journal says of a run that can be continued; `None` when the bundle is begun anew.
 pub(crate) fn begun(
-    paths: &OutputPaths,
-    file: &File,
+    place: &Place,
+    file: &dyn DiskFile,
     beginning: &Beginning,
     leftover: Leftover,
 ) -> Result<Option<(Begin, JournalState, bool)>, Failure> {
+    let paths = &place.paths;
     let Leftover::Continue { recheck, insist } = leftover else {
         return Ok(None);
     };
     // A journal beside an empty file is what a kill after publishing leaves.
-    if file.metadata().map_err(refused(&paths.partial))?.len() == 0 {
+    if file.size().map_err(refused(&paths.partial))? == 0 {
         return match insist {
             false => Ok(None),
             true => Err(refuse(
@@ -95,7 +109,7 @@ pub(crate) fn begun(
         "an interrupted run left the unfinished bundle {}",
         paths.partial.display()
     );
-    let mut state = match read_journal(&paths.journal) {
+    let mut state = match read_journal_on(place.disk.as_ref(), &paths.journal) {
         Ok(state) => state,
         Err(error) => {
             let why = format!("{of}, whose journal cannot be read: {error}");
@@ -176,41 +190,42 @@ fn differences(begin: &Begin, now: &Beginning) -> Vec<String> {
         .collect()
 }
 
-/// Begins a bundle: both files empty, the journal's first line durable.
+/// Begins a bundle: an empty file, and a journal whose first line is durable.
+///
+/// The journal comes first. So at no moment a journal speaks of bytes that were discarded, and at none
+/// the file has bytes without a journal.
 pub(crate) fn start_journal(
-    paths: &OutputPaths,
-    file: &mut File,
+    place: &Place,
+    file: &dyn DiskFile,
     beginning: Beginning,
     wait: &SpaceWait,
 ) -> Result<JournalWriter, Failure> {
-    let journal = durable::open_private(&paths.journal)
-        .and_then(|journal| journal.set_len(0).map(|()| journal))
+    let Place { disk, paths } = place;
+    let begin = Record::Begin {
+        format_version: FORMAT_VERSION.to_owned(),
+        run_id: beginning.run_id,
+        plan: beginning.plan,
+        at: beginning.at,
+    };
+    let (disk, records) = (disk.as_ref(), &[begin]);
+    let journal = JournalWriter::replace(disk, &paths.journal, 0, records, wait.clone())
         .map_err(refused(&paths.journal))?;
-    let mut journal = JournalWriter::new(journal, wait.clone());
-    journal
-        .push(&Record::Begin {
-            format_version: FORMAT_VERSION.to_owned(),
-            run_id: beginning.run_id,
-            plan: beginning.plan,
-            at: beginning.at,
-        })
-        .and_then(|()| file.set_len(0))
+    file.set_size(0)
         .and_then(|()| file.sync_all())
-        .and_then(|()| journal.commit())
-        .and_then(|()| durable::sync_folder_of(&paths.bundle))
         .map_err(refused(&paths.partial))?;
     Ok(journal)
 }
 
 /// Takes up what the journal proves: cuts off torn bytes of both files.
 pub(crate) fn resume(
-    paths: OutputPaths,
-    mut file: File,
+    place: Place,
+    file: Box<dyn DiskFile>,
     begin: Begin,
     state: JournalState,
     recheck: bool,
     wait: SpaceWait,
 ) -> Result<(Appender, Resumed), Failure> {
+    let Place { disk, paths } = place;
     let failed = |error| {
         let attempted = format!("continue {}", paths.partial.display());
         Failure::io(FailureKind::Refused, attempted, error)
@@ -225,31 +240,23 @@ pub(crate) fn resume(
         torn,
         len,
         sha256,
-    } = recover(&file, state, recheck).map_err(failed)?;
-    let before = file.metadata().map_err(failed)?.len();
-    let mut journal = (|| {
-        let mut journal = durable::open_private(&paths.journal)?;
-        fault::point("journal.truncate")?;
-        journal.set_len(valid_len)?;
-        journal.seek(SeekFrom::End(0))?;
-        let mut journal = JournalWriter::new(journal, wait.clone());
-        for range in &buried {
-            let range = range.clone();
-            journal.push(&Record::Dead { range })?;
-        }
-        journal.push(&Record::Cut {
-            len,
-            sha256: sha256_state(&sha256),
-        })?;
-        Ok(journal)
-    })()
-    .map_err(failed)?;
-    journal
-        .commit()
-        .and_then(|()| fault::point("bundle.truncate"))
-        .and_then(|()| file.set_len(len))
+    } = recover(file.as_ref(), state, recheck).map_err(failed)?;
+    let before = file.size().map_err(failed)?;
+    let dead_records = buried.iter().cloned().map(|range| Record::Dead { range });
+    let cut = Record::Cut {
+        len,
+        sha256: sha256_state(&sha256),
+    };
+    let records: Vec<Record> = dead_records.chain([cut]).collect();
+    let journal = fault::point("journal.truncate")
+        .and_then(|()| {
+            let disk = disk.as_ref();
+            JournalWriter::replace(disk, &paths.journal, valid_len, &records, wait.clone())
+        })
+        .map_err(failed)?;
+    fault::point("bundle.truncate")
+        .and_then(|()| file.set_size(len))
         .and_then(|()| file.sync_all())
-        .and_then(|()| file.seek(SeekFrom::Start(len)).map(drop))
         .map_err(failed)?;
     let resumed = Resumed {
         begun_at: begin.at,
@@ -267,7 +274,13 @@ pub(crate) fn resume(
             .chain(missing)
             .collect(),
     };
-    let mut appender = Appender::new(paths, HashingFile { file, sha256, wait }, len, journal);
+    let out = HashingFile {
+        file,
+        at: len,
+        sha256,
+        wait,
+    };
+    let mut appender = Appender::new(disk, paths, out, len, journal);
     appender.dead = dead;
     appender.torn = torn;
     appender.earlier = members

@@ -4,12 +4,20 @@
 //! nothing before it; the concatenation of a member's chunks followed by [`STREAM_END`] is one
 //! valid deflate stream. A chunk that would not shrink becomes stored blocks inside that stream.
 //!
-//! Peak memory: one compressed chunk (at most [`MAX_STORED`]) beside its raw bytes.
+//! Any encoder may write any chunk; [`Effort`] says which one does.
+//!
+//! Peak memory: one compressed chunk (at most [`MAX_STORED`]) and an encoder of less than 1 MiB beside
+//! its raw bytes.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use flate2::{Compress, Compression as Level, Decompress, FlushCompress, FlushDecompress, Status};
+use flate2::{Compress, Compression as Level, FlushCompress};
+#[cfg(any(test, not(feature = "igzip")))]
+use flate2::{Decompress, FlushDecompress, Status};
 
 use arkstream_format::{CHUNK_SIZE, Compression, Crc32, Digest};
+
+#[cfg(feature = "igzip")]
+mod igzip;
 
 /// An empty last block with fixed codes: what ends every deflate member.
 pub(crate) const STREAM_END: [u8; 2] = [0x03, 0x00];
@@ -20,10 +28,49 @@ const STORED_BLOCK: usize = u16::MAX as usize;
 /// The most bytes that a chunk of [`CHUNK_SIZE`] takes in the file: stored blocks.
 pub(crate) const MAX_STORED: usize = CHUNK_SIZE + 5 * CHUNK_SIZE.div_ceil(STORED_BLOCK);
 
-/// zlib level. Measured with zlib-rs in 4 MiB chunks (ratio on SQL text, SQLite, float vectors):
-/// level 1 is twice as fast as 3 but far larger and *expands* vectors (0.67, 0.72, 1.02); level 3
-/// (0.49, 0.55, 0.93); level 6 gains 3 % for 20 % more time; above that nothing is gained.
-const LEVEL: u32 = 3;
+/// How much time compression may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Effort {
+    /// Nothing is compressed.
+    None,
+    /// The fastest.
+    Fast,
+    /// What costs little and gains most.
+    #[default]
+    Balanced,
+    /// The smallest.
+    Small,
+}
+
+/// Who compresses a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encoder {
+    /// zlib-rs at a level. Measured in 4 MiB chunks (ratio on SQL text, SQLite, float vectors):
+    /// level 1 is twice as fast as 3 but far larger and *expands* vectors (0.67, 0.72, 1.02); level 3
+    /// (0.49, 0.55, 0.93); level 6 gains 3 % for 20 % more time.
+    Zlib(u32),
+    /// ISA-L at a level. Measured likewise: level 2 at four to nine times the speed of zlib-rs 3
+    /// (0.41, 0.39, 0.92).
+    #[cfg(feature = "igzip")]
+    Igzip(igzip::Level),
+}
+
+impl Effort {
+    fn encoder(self) -> Option<Encoder> {
+        Some(match self {
+            Self::None => return None,
+            #[cfg(feature = "igzip")]
+            Self::Fast => Encoder::Igzip(igzip::Level::One),
+            #[cfg(feature = "igzip")]
+            Self::Balanced => Encoder::Igzip(igzip::Level::Two),
+            #[cfg(not(feature = "igzip"))]
+            Self::Fast => Encoder::Zlib(2),
+            #[cfg(not(feature = "igzip"))]
+            Self::Balanced => Encoder::Zlib(3),
+            Self::Small => Encoder::Zlib(9),
+        })
+    }
+}
 
 /// A chunk, hashed and, where it pays, compressed.
 #[derive(Clone, Debug)]
@@ -37,10 +84,10 @@ pub(crate) struct EncodedChunk {
 
 impl EncodedChunk {
     /// Hashes `raw` and compresses it if the member is to be compressed.
-    pub(crate) fn new(raw: Bytes, compression: Compression) -> Self {
-        let deflated = match compression {
-            Compression::Stored => None,
-            Compression::Deflate => deflate(&raw),
+    pub(crate) fn new(raw: Bytes, compression: Compression, effort: Effort) -> Self {
+        let deflated = match (compression, effort.encoder()) {
+            (Compression::Deflate, Some(encoder)) => encoder.deflate(&raw),
+            _ => None,
         };
         Self {
             crc32: Crc32::of(&raw),
@@ -65,20 +112,30 @@ impl EncodedChunk {
     }
 }
 
-/// `None` if the result would not be smaller than `raw`.
-fn deflate(raw: &[u8]) -> Option<Bytes> {
+impl Encoder {
+    /// Raw deflate that ends in a sync flush; `None` if it would not be smaller than `raw`.
+    fn deflate(self, raw: &[u8]) -> Option<Bytes> {
+        let mut out = match self {
+            Self::Zlib(level) => zlib_deflate(raw, level)?,
+            #[cfg(feature = "igzip")]
+            Self::Igzip(level) => igzip::deflate(raw, level)?,
+        };
+        (out.len() < raw.len()).then(|| {
+            out.shrink_to_fit();
+            out.into()
+        })
+    }
+}
+
+fn zlib_deflate(raw: &[u8], level: u32) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(raw.len());
-    let mut encoder = Compress::new(Level::new(LEVEL), false);
+    let mut encoder = Compress::new(Level::new(level), false);
     // The vector does not grow: what does not fit is not worth keeping.
     encoder
         .compress_vec(raw, &mut out, FlushCompress::Sync)
         .ok()?;
     let complete = encoder.total_in() == raw.len() as u64 && out.len() < out.capacity();
-    let smaller = out.len() < raw.len();
-    (complete && smaller).then(|| {
-        out.shrink_to_fit();
-        out.into()
-    })
+    complete.then_some(out)
 }
 
 fn stored_blocks(raw: &[u8]) -> Bytes {
@@ -103,9 +160,27 @@ pub(crate) enum InflateError {
     Length { found: u64, expected: usize },
 }
 
-/// Decompresses one chunk that must give exactly `raw_len` bytes.
+/// Decompresses one chunk, whose stored bytes have their hash, and which must give exactly `raw_len`
+/// bytes.
 pub(crate) fn inflate(stored: &[u8], raw_len: usize) -> Result<Vec<u8>, InflateError> {
     let mut out = vec![0; raw_len + 1];
+    #[cfg(feature = "igzip")]
+    let (read, written) = igzip::inflate(stored, &mut out).ok_or(InflateError::Invalid)?;
+    #[cfg(not(feature = "igzip"))]
+    let (read, written) = zlib_inflate(stored, &mut out)?;
+    if read != stored.len() || written != raw_len {
+        return Err(InflateError::Length {
+            found: written as u64,
+            expected: raw_len,
+        });
+    }
+    out.truncate(raw_len);
+    Ok(out)
+}
+
+/// Decompresses into `out` until it is full or nothing is left. Returns the bytes read and written.
+#[cfg(any(test, not(feature = "igzip")))]
+fn zlib_inflate(stored: &[u8], out: &mut [u8]) -> Result<(usize, usize), InflateError> {
     let mut decoder = Decompress::new(false);
     loop {
         let (read, written) = (decoder.total_in() as usize, decoder.total_out() as usize);
@@ -116,19 +191,11 @@ pub(crate) fn inflate(stored: &[u8], raw_len: usize) -> Result<Vec<u8>, InflateE
                 FlushDecompress::Sync,
             )
             .map_err(|_| InflateError::Invalid)?;
-        let stuck = decoder.total_in() as usize == read && decoder.total_out() as usize == written;
-        if status == Status::StreamEnd || stuck || decoder.total_out() > raw_len as u64 {
-            break;
+        let now = (decoder.total_in() as usize, decoder.total_out() as usize);
+        if status == Status::StreamEnd || now == (read, written) || now.1 == out.len() {
+            return Ok(now);
         }
     }
-    if decoder.total_in() != stored.len() as u64 || decoder.total_out() != raw_len as u64 {
-        return Err(InflateError::Length {
-            found: decoder.total_out(),
-            expected: raw_len,
-        });
-    }
-    out.truncate(raw_len);
-    Ok(out)
 }
 
 #[cfg(test)]
@@ -143,46 +210,104 @@ mod tests {
         out.into()
     }
 
+    const EFFORTS: [Effort; 4] = [Effort::None, Effort::Fast, Effort::Balanced, Effort::Small];
+
+    /// Words, numbers and noise, as dumps and databases have them.
+    fn mixture(seed: u8, len: usize) -> Bytes {
+        let random = noise(1 << 16);
+        let mut out = Vec::with_capacity(len + 256);
+        let mut at = usize::from(seed);
+        while out.len() < len {
+            let pick = random[at % random.len()];
+            at += 1;
+            match pick % 4 {
+                0 => out.extend_from_slice(b"INSERT INTO ai_message VALUES ("),
+                1 => out.extend_from_slice(at.to_string().as_bytes()),
+                2 => out.extend_from_slice(&random[at % 999..at % 999 + usize::from(pick) % 40]),
+                _ => out.resize(out.len() + usize::from(pick), pick),
+            }
+        }
+        out.truncate(len);
+        out.into()
+    }
+
+    fn stored(raw: &Bytes, effort: Effort) -> Bytes {
+        EncodedChunk::new(raw.clone(), Compression::Deflate, effort).stored(Compression::Deflate)
+    }
+
     #[test]
-    fn concatenated_chunks_are_one_valid_deflate_stream() {
-        let chunks: Vec<Bytes> = vec![
+    fn chunks_of_all_encoders_are_one_valid_deflate_stream() {
+        let mut chunks: Vec<Bytes> = vec![
             Bytes::from_static(b"the same words, the same words, the same words"),
             noise(200_000),
             Bytes::new(),
             vec![7; CHUNK_SIZE].into(),
             noise(1),
+            mixture(1, CHUNK_SIZE),
+            mixture(2, 65_537),
         ];
-        let mut stream = Vec::new();
+        chunks.extend((0..200).map(|len| mixture(3, len)));
+        let (mut stream, mut expected) = (Vec::new(), Vec::new());
         for chunk in &chunks {
-            let stored =
-                EncodedChunk::new(chunk.clone(), Compression::Deflate).stored(Compression::Deflate);
-            assert!(stored.len() <= MAX_STORED);
-            assert_eq!(inflate(&stored, chunk.len()).unwrap(), &chunk[..]);
-            stream.extend_from_slice(&stored);
+            for effort in EFFORTS {
+                let stored = stored(chunk, effort);
+                assert!(stored.len() <= MAX_STORED);
+                assert_eq!(inflate(&stored, chunk.len()).unwrap(), &chunk[..]);
+                let mut out = vec![0; chunk.len() + 1];
+                let lengths = zlib_inflate(&stored, &mut out).unwrap();
+                assert_eq!(lengths, (stored.len(), chunk.len()));
+                stream.extend_from_slice(&stored);
+                expected.extend_from_slice(chunk);
+            }
         }
         stream.extend_from_slice(&STREAM_END);
         let mut whole = Vec::new();
         flate2::read::DeflateDecoder::new(stream.as_slice())
             .read_to_end(&mut whole)
             .unwrap();
-        assert_eq!(whole, chunks.concat());
+        assert!(whole == expected);
+    }
+
+    #[test]
+    fn the_most_effort_gives_the_smallest() {
+        let raw = mixture(5, 1 << 20);
+        let [none, fast, balanced, small] = EFFORTS.map(|effort| stored(&raw, effort).len());
+        assert!(small < fast.min(balanced), "{fast}, {balanced}, {small}");
+        assert!(fast.max(balanced) * 2 < none, "{none}, {fast}, {balanced}");
     }
 
     #[test]
     fn noise_grows_by_stored_block_headers_only() {
         let raw = noise(CHUNK_SIZE);
-        let chunk = EncodedChunk::new(raw.clone(), Compression::Deflate);
-        assert!(!chunk.shrank());
-        assert_eq!(chunk.stored(Compression::Deflate).len(), MAX_STORED);
+        for effort in EFFORTS {
+            let chunk = EncodedChunk::new(raw.clone(), Compression::Deflate, effort);
+            assert!(!chunk.shrank());
+            assert_eq!(chunk.stored(Compression::Deflate).len(), MAX_STORED);
+        }
     }
 
     #[test]
     fn a_wrong_length_is_an_error() {
         let raw = Bytes::from_static(b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
-        let stored =
-            EncodedChunk::new(raw.clone(), Compression::Deflate).stored(Compression::Deflate);
+        let stored = stored(&raw, Effort::Balanced);
         assert!(inflate(&stored, raw.len() - 1).is_err());
         assert!(inflate(&stored, raw.len() + 1).is_err());
         assert!(inflate(&stored[..stored.len() - 6], raw.len()).is_err());
+    }
+
+    #[test]
+    fn damaged_data_gives_an_error_or_the_right_number_of_bytes() {
+        let raw = mixture(7, 20_000);
+        let good = stored(&raw, Effort::Balanced);
+        let random = noise(good.len());
+        for round in 0..2_000 {
+            let mut bad = good.to_vec();
+            let value = random[round % random.len()];
+            let at = (round * 7919 + usize::from(value)) % bad.len();
+            bad[at] ^= value | 1;
+            if let Ok(found) = inflate(&bad, raw.len()) {
+                assert_eq!(found.len(), raw.len());
+            }
+        }
     }
 }

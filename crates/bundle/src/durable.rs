@@ -9,11 +9,22 @@
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io,
-    path::Path,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use arkstream_format::Digest;
-use arkstream_pipeline::fault;
+
+use crate::disk::{Disk, DiskFile, FileId};
+
+/// The disk of this machine.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalDisk;
+
+/// The disk of this machine, as the port wants it.
+pub(crate) fn local() -> Arc<dyn Disk> {
+    Arc::new(LocalDisk)
+}
 
 /// Opens `path` for reading and writing, creating it with mode 0600 if it does not exist.
 ///
@@ -75,39 +86,30 @@ pub fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Whether `path` still names the open file, and was not renamed or replaced in between.
-///
-/// # Errors
-/// As the operating system says; a missing path is `Ok(false)`.
-pub fn still_names(path: &Path, file: &File) -> io::Result<bool> {
-    match std::fs::metadata(path) {
-        Ok(there) => Ok(same_file(&there, &file.metadata()?)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
+#[cfg(unix)]
+fn id_from(found: &std::fs::Metadata) -> FileId {
+    use std::os::unix::fs::MetadataExt as _;
+    FileId {
+        device: found.dev(),
+        inode: found.ino(),
     }
 }
 
-#[cfg(unix)]
-fn same_file(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    a.dev() == b.dev() && a.ino() == b.ino()
-}
-
 #[cfg(not(unix))]
-fn same_file(_: &std::fs::Metadata, _: &std::fs::Metadata) -> bool {
+fn id_from(_: &std::fs::Metadata) -> FileId {
     // The lock is mandatory there, so nobody could have replaced the file.
-    true
+    FileId {
+        device: 0,
+        inode: 0,
+    }
 }
 
-/// Gives a finished and synced file its final name, without ever overwriting another file, and
-/// syncs the folder.
+/// As [`Disk::publish`], on the disk of this machine.
 ///
 /// # Errors
-/// [`io::ErrorKind::AlreadyExists`] if `to` exists; else as the operating system says.
+/// As there.
 pub fn publish(from: &Path, to: &Path) -> io::Result<()> {
-    rename_no_replace(from, to)?;
-    fault::point("folder.sync")?;
-    sync_folder_of(to)
+    LocalDisk.publish(from, to)
 }
 
 #[cfg(target_os = "linux")]
@@ -133,58 +135,20 @@ fn rename_checked(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to)
 }
 
-/// Gives a finished and synced file a name that another file has, which is gone then, and syncs the
-/// folder. Whoever opens the name finds the one or the other, whole.
+/// As [`Disk::write_atomically`], on the disk of this machine.
 ///
 /// # Errors
-/// As the operating system says.
-pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
-    #[expect(clippy::disallowed_methods, reason = "this is the durable module")]
-    std::fs::rename(from, to)?;
-    fault::point("folder.sync")?;
-    sync_folder_of(to)
-}
-
-/// Whether two open files are the same one.
-#[must_use]
-pub fn is_same_file(a: &File, b: &File) -> bool {
-    match (a.metadata(), b.metadata()) {
-        (Ok(a), Ok(b)) => cfg!(unix) && same_file(&a, &b),
-        _ => false,
-    }
-}
-
-/// Writes a small file under its final name, atomically: beside it first, synced, then renamed.
-/// A file of that name is replaced.
-///
-/// # Errors
-/// As the operating system says.
+/// As there.
 pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
-    use std::io::Write as _;
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".partial");
-    let beside = Path::new(&beside);
-    fault::point("record.write")?;
-    let mut file = open_private(beside)?;
-    file.set_len(0)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fault::point("record.rename")?;
-    #[expect(clippy::disallowed_methods, reason = "this is the durable module")]
-    std::fs::rename(beside, path)?;
-    sync_folder_of(path)
+    LocalDisk.write_atomically(path, content)
 }
 
-/// Removes a file and syncs its folder. A file that is not there is fine.
+/// As [`Disk::remove`], on the disk of this machine.
 ///
 /// # Errors
-/// As the operating system says.
+/// As there.
 pub fn remove(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Ok(()) => sync_folder_of(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
+    LocalDisk.remove(path)
 }
 
 /// Syncs the folder that `path` stands in, so that names in it are durable.
@@ -209,8 +173,7 @@ pub fn sync_folder_of(path: &Path) -> io::Result<()> {
 pub fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
     #[cfg(unix)]
     {
-        use std::os::unix::fs::FileExt as _;
-        file.read_exact_at(buffer, offset)
+        std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
     }
     #[cfg(windows)]
     {
@@ -224,51 +187,6 @@ pub fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<
         }
         Ok(())
     }
-}
-
-/// Writes all of `bytes` at `offset`, without moving a cursor where the system can.
-///
-/// # Errors
-/// As the operating system says; a part may be written then.
-pub(crate) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
-    }
-    #[cfg(windows)]
-    {
-        use std::os::windows::fs::FileExt as _;
-        let mut done = 0;
-        while done < bytes.len() {
-            match file.seek_write(&bytes[done..], offset + done as u64)? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                n => done += n,
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Lets the system forget what it holds of a synced file in memory, so that what is read next comes from
-/// the disk. A hint: where it is not taken, nothing is lost.
-pub(crate) fn forget_cached(file: &File) {
-    #[cfg(target_os = "linux")]
-    {
-        let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = file;
-}
-
-/// Asks the system to read a part of a file into memory, without waiting for it. A hint.
-pub(crate) fn read_ahead(file: &File, at: u64, len: u64) {
-    #[cfg(target_os = "linux")]
-    {
-        let len = std::num::NonZeroU64::new(len);
-        let _ = rustix::fs::fadvise(file, at, len, rustix::fs::Advice::WillNeed);
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (file, at, len);
 }
 
 /// Creates a file for a member that is extracted: with the member's mode, failing if it exists.
@@ -291,18 +209,125 @@ pub fn create_extracted(path: &Path, mode: u32) -> io::Result<File> {
 /// BLAKE3 of the bytes from `start` to `end`, read in pieces of 1 MiB.
 ///
 /// # Errors
-/// As [`read_exact_at`].
-pub(crate) fn hash_range(file: &File, start: u64, end: u64) -> io::Result<Digest> {
+/// As [`DiskFile::read_exact_at`].
+pub(crate) fn hash_range(file: &dyn DiskFile, start: u64, end: u64) -> io::Result<Digest> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 1 << 20];
     let mut at = start;
     while at < end {
         let piece = (end - at).min(buffer.len() as u64) as usize;
-        read_exact_at(file, &mut buffer[..piece], at)?;
+        file.read_exact_at(&mut buffer[..piece], at)?;
         hasher.update(&buffer[..piece]);
         at += piece as u64;
     }
     Ok(Digest(*hasher.finalize().as_bytes()))
+}
+
+impl DiskFile for File {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        read_exact_at(self, buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::FileExt::write_at(self, bytes, offset)
+        }
+        #[cfg(windows)]
+        {
+            std::os::windows::fs::FileExt::seek_write(self, bytes, offset)
+        }
+    }
+
+    fn set_size(&self, size: u64) -> io::Result<()> {
+        self.set_len(size)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        File::sync_data(self)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        File::sync_all(self)
+    }
+
+    fn lock(&self) -> io::Result<bool> {
+        try_lock(self)
+    }
+
+    fn id(&self) -> io::Result<FileId> {
+        Ok(id_from(&self.metadata()?))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn forget_cached(&self) {
+        let _ = rustix::fs::fadvise(self, 0, None, rustix::fs::Advice::DontNeed);
+    }
+
+    #[cfg(target_os = "linux")]
+    fn read_ahead(&self, offset: u64, len: u64) {
+        let len = std::num::NonZeroU64::new(len);
+        let _ = rustix::fs::fadvise(self, offset, len, rustix::fs::Advice::WillNeed);
+    }
+}
+
+impl Disk for LocalDisk {
+    fn open_private(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(open_private(path)?))
+    }
+
+    fn open_to_read(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let file = File::open(path)?;
+        match file.metadata()?.is_file() {
+            true => Ok(Box::new(file)),
+            false => Err(io::Error::other("it is not a file")),
+        }
+    }
+
+    fn id_of(&self, path: &Path) -> io::Result<Option<FileId>> {
+        match std::fs::metadata(path) {
+            Ok(there) => Ok(Some(id_from(&there))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn rename_no_replace(&self, from: &Path, to: &Path) -> io::Result<()> {
+        rename_no_replace(from, to)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        #[expect(clippy::disallowed_methods, reason = "this is the durable module")]
+        std::fs::rename(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn make_folder(&self, path: &Path) -> io::Result<()> {
+        #[cfg_attr(not(unix), expect(unused_mut))]
+        let mut builder = std::fs::DirBuilder::new();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::DirBuilderExt as _;
+            builder.mode(0o700);
+        }
+        builder.create(path)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        let entries = std::fs::read_dir(folder)?;
+        entries.map(|entry| Ok(entry?.path())).collect()
+    }
+
+    fn sync_folder_of(&self, path: &Path) -> io::Result<()> {
+        sync_folder_of(path)
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! bundle is published without it; then it is dead bytes. The member at which the run was interrupted
 //! is *torn*: as long as nothing was appended behind it, it can be taken up after any of its chunks.
 
-use std::io::{Seek as _, SeekFrom, Write as _};
+use std::io::Write as _;
 
 use sha2::Sha256;
 
@@ -133,7 +133,7 @@ impl Appender {
     /// Appends the first `count` chunks of a candidate to the open member.
     pub(crate) fn reuse(&mut self, candidate: &Candidate, count: usize) -> Result<(), Failure> {
         for chunk in candidate.chunks.iter().take(count) {
-            let file = &self.out.get_ref().file;
+            let file = self.out.get_ref().file.as_ref();
             let stored = read_stored(file, candidate.opening.compression, chunk)
                 .map_err(|error| self.failure(error))?
                 .ok_or_else(|| self.damaged(chunk))?;
@@ -174,7 +174,7 @@ impl Appender {
         self.sync()?;
         let end = tail.torn.end();
         let start = (tail.torn.header_offset, tail.before.clone());
-        let sha256 = hashing::hash_up_to(&self.out.get_ref().file, start, end)
+        let sha256 = hashing::hash_up_to(self.out.get_ref().file.as_ref(), start, end)
             .map_err(|error| self.failure(error))?;
         // The journal must not speak of what is about to go.
         self.note(&Record::Cut {
@@ -185,8 +185,9 @@ impl Appender {
         let outcome = (|| {
             let out = self.out.get_mut();
             out.sha256 = sha256;
-            out.file.set_len(end)?;
-            out.file.seek(SeekFrom::Start(end))
+            out.file.set_size(end)?;
+            out.at = end;
+            Ok(())
         })();
         outcome.map_err(|error| self.failure(error))?;
         self.offset = end;

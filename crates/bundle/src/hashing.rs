@@ -1,9 +1,6 @@
 //! The SHA-256 of the whole file, kept up while it is written, and across an interruption.
 
-use std::{
-    fs::File,
-    io::{self, Write},
-};
+use std::io::{self, Write};
 
 use sha2::{
     Digest as _, Sha256,
@@ -12,13 +9,14 @@ use sha2::{
 
 use arkstream_pipeline::fault;
 
-use crate::{durable, space::SpaceWait};
+use crate::{disk::DiskFile, space::SpaceWait};
 
 const WHAT: &str = "the bundle";
 
-/// The file, with the SHA-256 of everything before its cursor.
+/// The file, with the SHA-256 of everything before the place where the next byte goes.
 pub(crate) struct HashingFile {
-    pub(crate) file: File,
+    pub(crate) file: Box<dyn DiskFile>,
+    pub(crate) at: u64,
     pub(crate) sha256: Sha256,
     pub(crate) wait: SpaceWait,
 }
@@ -35,14 +33,15 @@ impl Write for HashingFile {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let written = self.wait.patiently(WHAT, || {
             fault::point("bundle.write")?;
-            (&self.file).write(buffer)
+            self.file.write_at(buffer, self.at)
         })?;
+        self.at += written as u64;
         self.sha256.update(&buffer[..written]);
         Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        Ok(())
     }
 }
 
@@ -55,14 +54,14 @@ pub(crate) fn start(known: Option<&(u64, String)>) -> (u64, Sha256) {
 
 /// SHA-256 of the first `len` bytes.
 pub(crate) fn hash_up_to(
-    file: &File,
+    file: &dyn DiskFile,
     (mut at, mut sha256): (u64, Sha256),
     len: u64,
 ) -> io::Result<Sha256> {
     let mut buffer = vec![0; 1 << 20];
     while at < len {
         let piece = (len - at).min(buffer.len() as u64) as usize;
-        durable::read_exact_at(file, &mut buffer[..piece], at)?;
+        file.read_exact_at(&mut buffer[..piece], at)?;
         sha256.update(&buffer[..piece]);
         at += piece as u64;
     }

@@ -2,8 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::File,
-    io::{self, BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _},
     path::Path,
 };
 
@@ -16,11 +15,18 @@ use arkstream_format::{
 
 use arkstream_pipeline::fault;
 
-use crate::{appender::Opening, resume::end_of, space::SpaceWait};
+use crate::{
+    appender::Opening,
+    disk::{self, Disk, DiskFile, FileRange},
+    durable::LocalDisk,
+    resume::end_of,
+    space::SpaceWait,
+};
 
 /// Appends records. The caller syncs the data first.
 pub(crate) struct JournalWriter {
-    file: File,
+    file: Box<dyn DiskFile>,
+    at: u64,
     pending: Vec<u8>,
     wait: SpaceWait,
 }
@@ -28,12 +34,50 @@ pub(crate) struct JournalWriter {
 const WHAT: &str = "the journal";
 
 impl JournalWriter {
-    pub(crate) fn new(file: File, wait: SpaceWait) -> Self {
-        Self {
-            file,
+    /// Gives the journal `records` behind its first `kept` bytes, and nothing else: in a new file,
+    /// which takes the journal's name when it is durable. Returns when the name is.
+    ///
+    /// So the journal is the former one or the new one at any moment, and nothing in it rests on
+    /// bytes that an earlier run wrote and could not sync.
+    pub(crate) fn replace(
+        disk: &dyn Disk,
+        path: &Path,
+        kept: u64,
+        records: &[Record],
+        wait: SpaceWait,
+    ) -> io::Result<Self> {
+        let beside = disk::beside(path);
+        disk::unlink_if_there(disk, &beside)?;
+        let mut journal = Self {
+            file: disk.open_private(&beside)?,
+            at: 0,
             pending: Vec::new(),
             wait,
+        };
+        if kept > 0 {
+            let former = disk.open_to_read(path)?;
+            let mut former = FileRange {
+                file: former.as_ref(),
+                at: 0,
+                end: kept,
+            };
+            let piece = 1 << 20;
+            while former.at < kept {
+                former
+                    .by_ref()
+                    .take(piece)
+                    .read_to_end(&mut journal.pending)?;
+                journal.write_pending()?;
+            }
         }
+        for record in records {
+            journal.push(record)?;
+        }
+        journal.commit()?;
+        fault::point("journal.rename")?;
+        disk.rename(&beside, path)?;
+        disk.sync_folder_of(path)?;
+        Ok(journal)
     }
 
     /// Notes a record; it reaches the file with the next [`Self::commit`].
@@ -47,15 +91,21 @@ impl JournalWriter {
         if self.pending.is_empty() {
             return Ok(());
         }
+        self.write_pending()?;
+        fault::point("journal.sync")?;
+        self.file.sync_data()
+    }
+
+    fn write_pending(&mut self) -> io::Result<()> {
         while !self.pending.is_empty() {
             let written = self.wait.patiently(WHAT, || {
                 fault::point("journal.write")?;
-                (&self.file).write(&self.pending)
+                self.file.write_at(&self.pending, self.at)
             })?;
+            self.at += written as u64;
             self.pending.drain(..written);
         }
-        fault::point("journal.sync")?;
-        self.file.sync_data()
+        Ok(())
     }
 }
 
@@ -118,7 +168,16 @@ pub(crate) fn chunk_end(chunk: &Chunk) -> u64 {
 /// # Errors
 /// When the file cannot be read, or a whole record is of a version that is not known here.
 pub fn read_journal(path: &Path) -> io::Result<JournalState> {
-    let mut reader = BufReader::new(File::open(path)?);
+    read_journal_on(&LocalDisk, path)
+}
+
+/// The same, on any disk.
+///
+/// # Errors
+/// As [`read_journal`].
+pub fn read_journal_on(disk: &dyn Disk, path: &Path) -> io::Result<JournalState> {
+    let file = disk.open_to_read(path)?;
+    let mut reader = BufReader::new(FileRange::whole(file.as_ref())?);
     let mut replay = Replay::default();
     let mut line = Vec::new();
     loop {

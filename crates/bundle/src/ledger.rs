@@ -5,21 +5,25 @@
 //! lives; the operating system gives it back when the process ends.
 
 use std::{
-    fs::{self, File},
-    io,
+    io::{self, Read as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use arkstream_format::RestoreRecord;
 use arkstream_pipeline::{Failure, FailureKind};
 
-use crate::durable;
+use crate::{
+    disk::{Disk, DiskFile, FileRange},
+    durable::{self, LocalDisk},
+};
 
 /// The state folder, locked.
 #[derive(Debug)]
 pub struct LedgerFolder {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
-    _lock: File,
+    _lock: Box<dyn DiskFile>,
 }
 
 impl LedgerFolder {
@@ -29,14 +33,22 @@ impl LedgerFolder {
     /// [`FailureKind::Refused`] when another process restores or undoes, or the folder cannot be
     /// written to.
     pub fn open(dir: &Path) -> Result<Self, Failure> {
+        Self::open_on(durable::local(), dir)
+    }
+
+    /// The same, on any disk.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_on(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, Failure> {
         let attempted = || format!("open the state folder {}", dir.display());
         let failed = |error| {
             Failure::io(FailureKind::Refused, attempted(), error)
                 .help("name another one with --state-dir")
         };
-        create_private_folder(dir).map_err(failed)?;
-        let lock = durable::open_private(&dir.join("lock")).map_err(failed)?;
-        if !durable::try_lock(&lock).map_err(failed)? {
+        disk.create_folder(dir).map_err(failed)?;
+        let lock = disk.open_private(&dir.join("lock")).map_err(failed)?;
+        if !lock.lock().map_err(failed)? {
             return Err(Failure::new(
                 FailureKind::Refused,
                 attempted(),
@@ -45,6 +57,7 @@ impl LedgerFolder {
             .help("wait for it to end"));
         }
         Ok(Self {
+            disk,
             dir: dir.to_owned(),
             _lock: lock,
         })
@@ -66,7 +79,8 @@ impl LedgerFolder {
         let mut text = serde_json::to_vec_pretty(record)
             .map_err(|error| Failure::new(FailureKind::Internal, attempted(), error))?;
         text.push(b'\n');
-        durable::write_atomically(&path, &text)
+        self.disk
+            .write_atomically(&path, &text)
             .map_err(|error| Failure::io(FailureKind::Refused, attempted(), error))
     }
 
@@ -76,9 +90,9 @@ impl LedgerFolder {
     /// [`FailureKind::Usage`] when there is none of that name; when it cannot be read.
     pub fn load(&self, id: &str) -> Result<RestoreRecord, Failure> {
         let path = self.path(id)?;
-        match read(&path) {
+        match read(self.disk.as_ref(), &path) {
             Ok(record) => Ok(record),
-            Err(_) if !path.exists() => Err(Failure::new(
+            Err(_) if !self.disk.exists(&path).unwrap_or(false) => Err(Failure::new(
                 FailureKind::Usage,
                 format!("find the restore {id}"),
                 format!("{} knows no such restore", self.dir.display()),
@@ -107,19 +121,27 @@ impl LedgerFolder {
 /// # Errors
 /// When the folder cannot be read; one that does not exist has no records.
 pub fn records(dir: &Path) -> Result<Vec<Result<RestoreRecord, Failure>>, Failure> {
+    records_on(&LocalDisk, dir)
+}
+
+/// The same, on any disk.
+///
+/// # Errors
+/// As [`records`].
+pub fn records_on(
+    disk: &dyn Disk,
+    dir: &Path,
+) -> Result<Vec<Result<RestoreRecord, Failure>>, Failure> {
     let attempted = || format!("read the state folder {}", dir.display());
-    let entries = match fs::read_dir(dir) {
+    let entries = match disk.list(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(Failure::io(FailureKind::Refused, attempted(), error)),
     };
     let mut found = Vec::new();
-    for entry in entries {
-        let path = entry
-            .map_err(|error| Failure::io(FailureKind::Refused, attempted(), error))?
-            .path();
+    for path in entries {
         if path.extension().is_some_and(|ext| ext == "json") {
-            found.push(read(&path));
+            found.push(read(disk, &path));
         }
     }
     found.sort_by_key(|record| match record {
@@ -129,10 +151,10 @@ pub fn records(dir: &Path) -> Result<Vec<Result<RestoreRecord, Failure>>, Failur
     Ok(found)
 }
 
-fn read(path: &Path) -> Result<RestoreRecord, Failure> {
+fn read(disk: &dyn Disk, path: &Path) -> Result<RestoreRecord, Failure> {
     let attempted = || format!("read the record {}", path.display());
-    let text =
-        fs::read(path).map_err(|error| Failure::io(FailureKind::Refused, attempted(), error))?;
+    let text = read_whole(disk, path)
+        .map_err(|error| Failure::io(FailureKind::Refused, attempted(), error))?;
     let record: RestoreRecord = serde_json::from_slice(&text)
         .map_err(|error| Failure::new(FailureKind::Damaged, attempted(), error))?;
     if record.version > RestoreRecord::VERSION {
@@ -149,15 +171,11 @@ fn read(path: &Path) -> Result<RestoreRecord, Failure> {
     Ok(record)
 }
 
-fn create_private_folder(dir: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt as _;
-        builder.mode(0o700);
-    }
-    builder.create(dir)
+fn read_whole(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
+    let file = disk.open_to_read(path)?;
+    let mut bytes = Vec::new();
+    FileRange::whole(file.as_ref())?.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

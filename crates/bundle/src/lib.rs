@@ -7,7 +7,8 @@
 //! central directory · end records · comment   the comment says where the manifest is, and its hash
 //! ```
 //!
-//! - [`durable`] is the one place of the project that creates, renames and syncs files.
+//! - `disk` is the port to the file system. [`durable`] is the disk of this machine: the one place of the
+//!   project that creates, renames and syncs files.
 //! - `framing` makes every byte of the ZIP structure from the manifest's fields, so that a reader
 //!   regenerates and compares them.
 //! - `codec` compresses chunks so that the concatenation is one valid deflate stream.
@@ -26,6 +27,7 @@ mod check;
 mod claim;
 mod codec;
 mod copy;
+mod disk;
 pub mod durable;
 mod earlier;
 mod extract;
@@ -43,10 +45,12 @@ mod trailer;
 mod writer;
 
 pub use claim::unfinished_beside;
-pub use copy::{Copied, CopyOrder, bundles_in, copy_bundle};
+pub use codec::Effort;
+pub use copy::{Copied, CopyOrder, bundles_in, copy_bundle, copy_bundle_on};
+pub use disk::{Disk, DiskFile, FileId};
 pub use extract::extract_member;
-pub use journal::{Begin, JournalState, Torn, read_journal};
-pub use ledger::{LedgerFolder, records};
+pub use journal::{Begin, JournalState, Torn, read_journal, read_journal_on};
+pub use ledger::{LedgerFolder, records, records_on};
 pub use reader::BundleFile;
 pub use space::SpaceWait;
 pub use survey::{Surveyed, survey};

@@ -13,8 +13,7 @@ use arkstream_pipeline::{Failure, FailureKind, MemberFacts, Published, fault};
 use crate::{
     appender::Appender,
     appender::{Opening, Totals},
-    codec::{EncodedChunk, STREAM_END},
-    durable,
+    codec::{Effort, EncodedChunk, STREAM_END},
     framing::{Entry, end_records},
     hashing::hex,
     trailer::Trailer,
@@ -62,17 +61,27 @@ pub(crate) fn publish(mut out: Appender, mut manifest: Manifest) -> Result<Publi
     };
     let file_name = paths.bundle.file_name().unwrap_or_default();
     let line = format!("{sha256}  {}\n", file_name.to_string_lossy());
+    let free = match out.disk.exists(&paths.bundle) {
+        // The checksum file beside it is somebody else's too.
+        Ok(true) => Err(std::io::ErrorKind::AlreadyExists.into()),
+        Ok(false) => Ok(()),
+        Err(error) => Err(error),
+    };
+    free.map_err(refused(format!(
+        "name the bundle {}",
+        paths.bundle.display()
+    )))?;
     fault::point("checksum.write")
-        .and_then(|()| durable::write_atomically(&paths.sha256, line.as_bytes()))
+        .and_then(|()| out.disk.write_atomically(&paths.sha256, line.as_bytes()))
         .map_err(refused(format!("write {}", paths.sha256.display())))?;
     let named = fault::point("bundle.rename")
-        .and_then(|()| durable::publish(&paths.partial, &paths.bundle));
+        .and_then(|()| out.disk.publish(&paths.partial, &paths.bundle));
     named.map_err(refused(format!(
         "name the bundle {}",
         paths.bundle.display()
     )))?;
     // The bundle is there. A journal that stays behind is ignored and overwritten by the next run.
-    let removed = fault::point("journal.remove").and_then(|()| durable::remove(&paths.journal));
+    let removed = fault::point("journal.remove").and_then(|()| out.disk.remove(&paths.journal));
     if let Err(error) = removed {
         tracing::warn!("{} could not be removed: {error}", paths.journal.display());
     }
@@ -96,7 +105,7 @@ fn append_manifest(out: &mut Appender, manifest: &Manifest) -> Result<(Member, D
     let mut at = 0;
     while at < json.len() {
         let end = json.len().min(at + CHUNK_SIZE);
-        let chunk = EncodedChunk::new(json.slice(at..end), Compression::Deflate);
+        let chunk = EncodedChunk::new(json.slice(at..end), Compression::Deflate, Effort::default());
         let stored = chunk.stored(Compression::Deflate);
         stored_len += stored.len() as u64;
         hasher.update(&stored);

@@ -6,7 +6,6 @@
 //! Peak memory: the manifest, and one chunk raw and stored for every reader.
 
 use std::{
-    fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
 };
@@ -23,7 +22,8 @@ use arkstream_pipeline::{BundleReader, Failure, FailureKind, Finding, Place};
 use crate::{
     check,
     codec::{MAX_STORED, inflate},
-    durable,
+    disk::{Disk, DiskFile, FileRange},
+    durable::LocalDisk,
     framing::{END, END_LEN},
     publish::DESCRIPTION_MODE,
     trailer::Trailer,
@@ -32,7 +32,7 @@ use crate::{
 /// An open bundle.
 #[derive(Debug)]
 pub struct BundleFile {
-    pub(crate) file: File,
+    pub(crate) file: Box<dyn DiskFile>,
     pub(crate) len: u64,
     pub(crate) manifest: Manifest,
     /// The entry of `manifest.json` itself, which the manifest cannot list.
@@ -48,23 +48,25 @@ impl BundleFile {
     /// [`FailureKind::Source`] if the file cannot be read, [`FailureKind::Damaged`] if it is no
     /// bundle or its manifest is damaged, [`FailureKind::Incompatible`] if its format is newer.
     pub fn open(path: &Path) -> Result<Self, Failure> {
+        Self::open_on(&LocalDisk, path)
+    }
+
+    /// The same, on any disk.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_on(disk: &dyn Disk, path: &Path) -> Result<Self, Failure> {
         let attempted = || format!("open the bundle {}", path.display());
-        let file = File::open(path)
-            .and_then(|file| match file.metadata()?.is_file() {
-                true => Ok(file),
-                false => Err(io::Error::other("it is not a file")),
-            })
+        let (file, len) = disk
+            .open_to_read(path)
+            .and_then(|file| file.size().map(|len| (file, len)))
             .map_err(|error| Failure::io(FailureKind::Source, attempted(), error))?;
-        let len = file
-            .metadata()
-            .map_err(|error| Failure::io(FailureKind::Source, attempted(), error))?
-            .len();
         let damaged = |why: String| {
             Failure::new(FailureKind::Damaged, attempted(), why)
                 .help("`arkstream verify` lists the members that are still good")
         };
 
-        let comment = read_comment(&file, len)
+        let comment = read_comment(file.as_ref(), len)
             .map_err(|error| Failure::io(FailureKind::Source, attempted(), error))?
             .ok_or_else(|| {
                 damaged("it does not end like a ZIP file: it is cut off, or no bundle".into())
@@ -72,7 +74,7 @@ impl BundleFile {
         let trailer = Trailer::parse(&comment).ok_or_else(|| {
             damaged("the archive comment is not Arkstream's: it is damaged, or no bundle".into())
         })?;
-        let range = StoredRange::of(&file, len, &trailer).map_err(damaged)?;
+        let range = stored_range(file.as_ref(), len, &trailer).map_err(damaged)?;
         let version = read_version(&range, &trailer).map_err(damaged)?;
         if major_of(&version) != Some(FORMAT_MAJOR) {
             return Err(Failure::new(
@@ -127,8 +129,8 @@ impl BundleFile {
     /// # Errors
     /// When the file cannot be read or was changed since it was opened.
     pub fn manifest_bytes(&self) -> io::Result<impl Read + '_> {
-        let stored = StoredRange {
-            file: &self.file,
+        let stored = FileRange {
+            file: self.file.as_ref(),
             at: self.trailer.data_offset,
             end: self.trailer.data_offset + self.trailer.stored_len,
         };
@@ -170,7 +172,8 @@ impl BundleReader for BundleFile {
             return Err(damage("the manifest gives it an impossible length".into()));
         }
         let mut stored = vec![0; stored_len];
-        durable::read_exact_at(&self.file, &mut stored, chunk.offset)
+        self.file
+            .read_exact_at(&mut stored, chunk.offset)
             .map_err(|error| damage(format!("it cannot be read: {error}")))?;
         let raw = match member.compression {
             Compression::Stored => stored,
@@ -192,10 +195,10 @@ impl BundleReader for BundleFile {
 }
 
 /// Finds the end record and returns the archive comment, or `None` if there is no end record.
-fn read_comment(file: &File, len: u64) -> io::Result<Option<Vec<u8>>> {
+fn read_comment(file: &dyn DiskFile, len: u64) -> io::Result<Option<Vec<u8>>> {
     let tail_len = len.min((END_LEN + usize::from(u16::MAX)) as u64) as usize;
     let mut tail = vec![0; tail_len];
-    durable::read_exact_at(file, &mut tail, len - tail_len as u64)?;
+    file.read_exact_at(&mut tail, len - tail_len as u64)?;
     let Some(last) = tail_len.checked_sub(END_LEN) else {
         return Ok(None);
     };
@@ -211,7 +214,7 @@ fn read_comment(file: &File, len: u64) -> io::Result<Option<Vec<u8>>> {
 
 /// Proves the manifest and the comment by each other, and returns the format version on which both
 /// agree. The error says what is wrong.
-fn read_version(range: &StoredRange<'_>, trailer: &Trailer) -> Result<String, String> {
+fn read_version(range: &FileRange<'_>, trailer: &Trailer) -> Result<String, String> {
     #[derive(serde::Deserialize)]
     struct Versioned {
         format_version: String,
@@ -240,7 +243,7 @@ fn read_version(range: &StoredRange<'_>, trailer: &Trailer) -> Result<String, St
 }
 
 /// Reads the manifest and the CRC-32 of its bytes. The error says what is wrong with it.
-fn read_manifest(range: &StoredRange<'_>, trailer: &Trailer) -> Result<(Manifest, Crc32), String> {
+fn read_manifest(range: &FileRange<'_>, trailer: &Trailer) -> Result<(Manifest, Crc32), String> {
     let mut decoder = CrcReader {
         inner: DeflateDecoder::new(range.clone()).take(trailer.raw_len),
         hasher: crc32fast::Hasher::new(),
@@ -254,36 +257,22 @@ fn read_manifest(range: &StoredRange<'_>, trailer: &Trailer) -> Result<(Manifest
     Ok((manifest, Crc32(decoder.hasher.finalize())))
 }
 
-#[derive(Clone)]
-struct StoredRange<'a> {
-    file: &'a File,
-    at: u64,
-    end: u64,
-}
-
-impl<'a> StoredRange<'a> {
-    /// Where the comment says that the manifest is.
-    fn of(file: &'a File, len: u64, trailer: &Trailer) -> Result<Self, String> {
-        let end = trailer
-            .data_offset
-            .checked_add(trailer.stored_len)
-            .filter(|end| *end <= len)
-            .ok_or("the archive comment points behind the end of the file")?;
-        Ok(Self {
-            file,
-            at: trailer.data_offset,
-            end,
-        })
-    }
-}
-
-impl Read for StoredRange<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let len = buffer.len().min((self.end - self.at) as usize);
-        durable::read_exact_at(self.file, &mut buffer[..len], self.at)?;
-        self.at += len as u64;
-        Ok(len)
-    }
+/// Where the comment says that the manifest is.
+fn stored_range<'a>(
+    file: &'a dyn DiskFile,
+    len: u64,
+    trailer: &Trailer,
+) -> Result<FileRange<'a>, String> {
+    let end = trailer
+        .data_offset
+        .checked_add(trailer.stored_len)
+        .filter(|end| *end <= len)
+        .ok_or("the archive comment points behind the end of the file")?;
+    Ok(FileRange {
+        file,
+        at: trailer.data_offset,
+        end,
+    })
 }
 
 struct CrcReader<R> {

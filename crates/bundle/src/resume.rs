@@ -7,7 +7,7 @@
 //!
 //! Memory: one chunk, and the journal's members.
 
-use std::{fs::File, io};
+use std::io;
 
 use sha2::Sha256;
 
@@ -17,6 +17,7 @@ use crate::{
     appender::Totals,
     check::check_sums,
     codec::{MAX_STORED, STREAM_END},
+    disk::DiskFile,
     durable,
     earlier::TornTail,
     framing::Entry,
@@ -46,7 +47,11 @@ pub(crate) struct Recovered {
 }
 
 /// Looks at the file. `all` reads every byte of it.
-pub(crate) fn recover(file: &File, state: JournalState, all: bool) -> io::Result<Recovered> {
+pub(crate) fn recover(
+    file: &dyn DiskFile,
+    state: JournalState,
+    all: bool,
+) -> io::Result<Recovered> {
     let JournalState {
         mut members,
         mut dead,
@@ -56,7 +61,7 @@ pub(crate) fn recover(file: &File, state: JournalState, all: bool) -> io::Result
         durable_len,
         ..
     } = state;
-    let there = file.metadata()?.len().min(durable_len);
+    let there = file.size()?.min(durable_len);
     members.sort_by_key(|member| member.header_offset);
     let mut missing = Vec::new();
     members.retain(|member| {
@@ -147,7 +152,12 @@ pub(crate) fn end_of(member: &Member) -> u64 {
 }
 
 /// Indices of members that reach behind `lower` and are not what their hashes say.
-fn find_damaged(file: &File, members: &[Member], lower: u64, end: u64) -> io::Result<Vec<usize>> {
+fn find_damaged(
+    file: &dyn DiskFile,
+    members: &[Member],
+    lower: u64,
+    end: u64,
+) -> io::Result<Vec<usize>> {
     let mut damaged = Vec::new();
     for (index, member) in members.iter().enumerate() {
         if end_of(member) > lower && (end_of(member) > end || !is_sound(file, member)?) {
@@ -157,7 +167,7 @@ fn find_damaged(file: &File, members: &[Member], lower: u64, end: u64) -> io::Re
     Ok(damaged)
 }
 
-fn is_sound(file: &File, member: &Member) -> io::Result<bool> {
+fn is_sound(file: &dyn DiskFile, member: &Member) -> io::Result<bool> {
     let entry = Entry::from(member);
     let data_end = member.data_offset + member.stored_len;
     let mut sound = check_sums(member).is_ok()
@@ -171,7 +181,11 @@ fn is_sound(file: &File, member: &Member) -> io::Result<bool> {
 }
 
 /// How many of the chunks, from the first on, have their hashes.
-fn sound_chunks(file: &File, compression: Compression, chunks: &[Chunk]) -> io::Result<usize> {
+fn sound_chunks(
+    file: &dyn DiskFile,
+    compression: Compression,
+    chunks: &[Chunk],
+) -> io::Result<usize> {
     for (index, chunk) in chunks.iter().enumerate() {
         if read_stored(file, compression, chunk)?.is_none() {
             return Ok(index);
@@ -182,7 +196,7 @@ fn sound_chunks(file: &File, compression: Compression, chunks: &[Chunk]) -> io::
 
 /// The stored bytes of a chunk; `None` when they do not have their hash.
 pub(crate) fn read_stored(
-    file: &File,
+    file: &dyn DiskFile,
     compression: Compression,
     chunk: &Chunk,
 ) -> io::Result<Option<Vec<u8>>> {
@@ -195,12 +209,12 @@ pub(crate) fn read_stored(
         return Ok(None);
     }
     let mut stored = vec![0; len];
-    durable::read_exact_at(file, &mut stored, chunk.offset)?;
+    file.read_exact_at(&mut stored, chunk.offset)?;
     Ok((expected == Some(Digest::of(&stored))).then_some(stored))
 }
 
-fn equals(file: &File, at: u64, expected: &[u8]) -> io::Result<bool> {
+fn equals(file: &dyn DiskFile, at: u64, expected: &[u8]) -> io::Result<bool> {
     let mut found = vec![0; expected.len()];
-    durable::read_exact_at(file, &mut found, at)?;
+    file.read_exact_at(&mut found, at)?;
     Ok(found == expected)
 }

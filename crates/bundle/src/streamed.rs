@@ -15,7 +15,7 @@ use crate::{
     appender::Command,
     codec::EncodedChunk,
     earlier::{Candidate, CandidateKind},
-    writer::Channel,
+    writer::{Channel, not_encoded},
 };
 
 /// A member that comes in a stream. Chunks are encoded beside each other; the member takes its
@@ -103,10 +103,7 @@ impl StreamedMember {
             return Ok(None);
         };
         self.encoding_bytes -= permit.bytes();
-        let chunk = task
-            .await
-            .map_err(|error| Failure::new(FailureKind::Internal, "compress a chunk", error))?;
-        Ok(Some((chunk, permit)))
+        Ok(Some((task.await.map_err(not_encoded)?, permit)))
     }
 
     /// Takes the gathered bytes as the next chunk: compared while everything was equal so far, else
@@ -128,12 +125,9 @@ impl StreamedMember {
             }
             self.diverge().await?;
         }
-        {
-            let compression = self.spec.compression;
-            self.encoding_bytes += permit.bytes();
-            let task = tokio::task::spawn_blocking(move || EncodedChunk::new(raw, compression));
-            self.encoding.push_back((task, permit));
-        }
+        self.encoding_bytes += permit.bytes();
+        let task = self.channel.encode(raw, self.spec.compression);
+        self.encoding.push_back((task, permit));
         Ok(())
     }
 

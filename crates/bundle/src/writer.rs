@@ -13,7 +13,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use sha2::Sha256;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::{JoinError, JoinHandle},
+};
 
 use arkstream_format::{
     CHUNK_SIZE, Component, Compression, Crc32, Generation, Manifest, Member, Proof, RunId,
@@ -25,8 +28,10 @@ use arkstream_pipeline::{
 
 use crate::{
     appender::{Appender, Command, Opening, Totals},
-    claim::{begun, claim, resume, start_journal},
-    codec::{EncodedChunk, STREAM_END},
+    claim::{Place, begun, claim, resume, start_journal},
+    codec::{Effort, EncodedChunk, STREAM_END},
+    disk::Disk,
+    durable,
     earlier::{Candidate, CandidateKind},
     framing::check_name,
     hashing::HashingFile,
@@ -121,6 +126,7 @@ pub struct BundleWriter {
     failed: Arc<Mutex<Option<Failure>>>,
     /// Whether there may be members to compare with.
     compares: Arc<AtomicBool>,
+    effort: Effort,
 }
 
 impl BundleWriter {
@@ -136,20 +142,39 @@ impl BundleWriter {
         leftover: Leftover,
         wait: SpaceWait,
     ) -> Result<(Self, Option<Resumed>), Failure> {
-        let mut file = claim(&paths)?;
-        let (appender, resumed) = match begun(&paths, &file, &beginning, leftover)? {
+        Self::open_on(durable::local(), paths, beginning, leftover, wait)
+    }
+
+    /// The same, on any disk.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        paths: OutputPaths,
+        beginning: Beginning,
+        leftover: Leftover,
+        wait: SpaceWait,
+    ) -> Result<(Self, Option<Resumed>), Failure> {
+        let place = Place { disk, paths };
+        let file = claim(&place)?;
+        let (appender, resumed) = match begun(&place, file.as_ref(), &beginning, leftover)? {
             Some((begin, state, recheck)) => {
-                let (appender, resumed) = resume(paths, file, begin, state, recheck, wait)?;
+                let (appender, resumed) = resume(place, file, begin, state, recheck, wait)?;
                 (appender, Some(resumed))
             }
             None => {
-                let journal = start_journal(&paths, &mut file, beginning, &wait)?;
+                let journal = start_journal(&place, file.as_ref(), beginning, &wait)?;
                 let file = HashingFile {
                     file,
+                    at: 0,
                     sha256: Sha256::default(),
                     wait,
                 };
-                (Appender::new(paths, file, 0, journal), None)
+                (
+                    Appender::new(place.disk, place.paths, file, 0, journal),
+                    None,
+                )
             }
         };
         let (commands, receiver) = mpsc::channel(QUEUE);
@@ -164,8 +189,16 @@ impl BundleWriter {
             lane: Arc::default(),
             failed,
             compares: Arc::new(AtomicBool::new(resumed.is_some())),
+            effort: Effort::default(),
         };
         Ok((writer, resumed))
+    }
+
+    /// How much time compression may take. It may be another one than the interrupted run's.
+    #[must_use]
+    pub fn with_effort(mut self, effort: Effort) -> Self {
+        self.effort = effort;
+        self
     }
 
     fn channel(&self) -> Channel {
@@ -173,6 +206,7 @@ impl BundleWriter {
             commands: self.commands.clone(),
             failed: Arc::clone(&self.failed),
             compares: Arc::clone(&self.compares),
+            effort: self.effort,
         }
     }
 
@@ -190,6 +224,7 @@ pub(crate) struct Channel {
     pub(crate) commands: mpsc::Sender<Command>,
     failed: Arc<Mutex<Option<Failure>>>,
     compares: Arc<AtomicBool>,
+    effort: Effort,
 }
 
 impl Channel {
@@ -273,6 +308,12 @@ impl Channel {
         self.close(facts).await
     }
 
+    /// Hashes and compresses a chunk on the blocking pool, which runs as many as there are permits.
+    pub(crate) fn encode(&self, raw: Bytes, compression: Compression) -> JoinHandle<EncodedChunk> {
+        let effort = self.effort;
+        tokio::task::spawn_blocking(move || EncodedChunk::new(raw, compression, effort))
+    }
+
     pub(crate) async fn open(
         &self,
         spec: &MemberSpec,
@@ -302,11 +343,8 @@ impl Channel {
     }
 }
 
-/// Hashing and compression belong on the blocking pool, which runs as many as there are permits.
-async fn encode(raw: Bytes, compression: Compression) -> Result<EncodedChunk, Failure> {
-    tokio::task::spawn_blocking(move || EncodedChunk::new(raw, compression))
-        .await
-        .map_err(|error| Failure::new(FailureKind::Internal, "compress a chunk", error))
+pub(crate) fn not_encoded(error: JoinError) -> Failure {
+    Failure::new(FailureKind::Internal, "compress a chunk", error)
 }
 
 fn check_spec(spec: &MemberSpec) -> Result<(), Failure> {
@@ -340,7 +378,8 @@ impl Sink for BundleWriter {
         let mut chunks = Vec::new();
         while !bytes.is_empty() {
             let raw = bytes.split_to(bytes.len().min(CHUNK_SIZE));
-            chunks.push((encode(raw, spec.compression).await?, None));
+            let chunk = channel.encode(raw, spec.compression).await;
+            chunks.push((chunk.map_err(not_encoded)?, None));
         }
         let _lane = self.lane.lock().await;
         channel.append_whole(&spec, chunks, facts).await

@@ -9,29 +9,12 @@ use sha2::{Digest as _, Sha256};
 
 use arkstream_bundle::{BundleFile, BundleWriter, Leftover, OutputPaths, Resumed, read_journal};
 use arkstream_format::{Compression, FileProof, Proof};
-use arkstream_pipeline::{BundleReader as _, BundleSink as _, MemberFacts, Published, Sink as _};
-use common::{beginning, manifest, no_wait, noise, spec, text};
+use arkstream_pipeline::{
+    BundleReader as _, BundleSink as _, MemberFacts, MemberWriter, Published, Sink as _,
+};
+use common::{Random, beginning, manifest, no_wait, noise, spec, text};
 
 mod common;
-
-/// A small random generator, so that a failing seed can be run again.
-struct Random(blake3::OutputReader);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(
-            blake3::Hasher::new()
-                .update(&seed.to_le_bytes())
-                .finalize_xof(),
-        )
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        let mut bytes = [0; 8];
-        self.0.fill(&mut bytes);
-        u64::from_le_bytes(bytes) % limit.max(1)
-    }
-}
 
 /// Members by name: some are put whole, some come in a stream.
 type Contents = BTreeMap<String, (Bytes, bool)>;
@@ -70,7 +53,13 @@ async fn open(paths: &OutputPaths, recheck: bool) -> (Arc<BundleWriter>, Option<
 }
 
 /// Writes members, as far as `until` says: so many of them, and so many bytes of the next.
-async fn write(writer: &BundleWriter, contents: &Contents, until: Option<(usize, usize)>) {
+/// Returns the member whose stream did not end.
+async fn write(
+    writer: &BundleWriter,
+    contents: &Contents,
+    until: Option<(usize, usize)>,
+) -> Option<Box<dyn MemberWriter>> {
+    let mut torn = None;
     for (number, (name, (bytes, streamed))) in contents.iter().enumerate() {
         let limit = match until {
             Some((members, _)) if number > members => break,
@@ -91,12 +80,13 @@ async fn write(writer: &BundleWriter, contents: &Contents, until: Option<(usize,
             member.write(Bytes::copy_from_slice(piece)).await.unwrap();
         }
         match limit {
-            // The process dies: nobody gives it up.
-            Some(_) => std::mem::forget(member),
+            // The process dies: nobody gives it up before it is dead.
+            Some(_) => torn = Some(member),
             None => drop(member.finish(MemberFacts::default()).await.unwrap()),
         }
     }
     writer.sync().await.unwrap();
+    torn
 }
 
 /// Ends a run as a kill does: the journal up to any byte, the file at least as long as it says, with
@@ -105,14 +95,14 @@ fn kill(paths: &OutputPaths, random: &mut Random) {
     let journal = fs::read(&paths.journal).unwrap();
     let begin = journal.iter().position(|byte| *byte == b'\n').unwrap() as u64 + 1;
     let keep = begin + random.below(journal.len() as u64 - begin + 1);
-    fs::write(&paths.journal, &journal[..keep as usize]).unwrap();
+    // Other files, as the writer that was killed may still hold the old ones.
+    replace(&paths.journal, &journal[..keep as usize]);
     let durable = read_journal(&paths.journal).unwrap().durable_len as usize;
     let mut file = fs::read(&paths.partial).unwrap();
     // A journal without its last lines may also speak of what was cut off since.
     if random.below(6) == 0 || durable > file.len() {
         file.truncate(random.below(durable as u64 + 1) as usize);
-        fs::remove_file(&paths.partial).unwrap();
-        fs::write(&paths.partial, file).unwrap();
+        replace(&paths.partial, &file);
         return;
     }
     let len = durable + random.below((file.len() - durable) as u64 + 1) as usize;
@@ -122,9 +112,12 @@ fn kill(paths: &OutputPaths, random: &mut Random) {
         1 => file.extend_from_slice(&noise(9, 100_000)),
         _ => {}
     }
-    // Another file, as the writer that was killed may still hold the old one.
-    fs::remove_file(&paths.partial).unwrap();
-    fs::write(&paths.partial, file).unwrap();
+    replace(&paths.partial, &file);
+}
+
+fn replace(path: &Path, content: &[u8]) {
+    fs::remove_file(path).unwrap();
+    fs::write(path, content).unwrap();
 }
 
 fn check(published: &Published, contents: &Contents) {
@@ -163,9 +156,9 @@ async fn run_killed_often(seed: u64) {
         let (writer, _) = open(&paths, random.below(4) == 0).await;
         let members = random.below(contents.len() as u64 + 1) as usize;
         let until = (members, random.below(11 << 20) as usize);
-        write(&writer, &contents, Some(until)).await;
+        let torn = write(&writer, &contents, Some(until)).await;
         kill(&paths, &mut random);
-        drop(writer);
+        drop((torn, writer));
         // The world goes on: contents change, at any place, and in length.
         if random.below(2) == 0 {
             let index = random.below(contents.len() as u64) as usize;
@@ -201,13 +194,11 @@ async fn what_is_unchanged_is_not_written_again() {
     let (writer, resumed) = open(&paths, false).await;
     assert_eq!(resumed, None);
     // In the middle of the vectors.
-    write(&writer, &contents, Some((4, 9 << 20))).await;
+    let torn = write(&writer, &contents, Some((4, 9 << 20))).await;
     let found = read_journal(&paths.journal).unwrap();
     assert_eq!(found.members.len(), 4);
-    let copy = fs::read(&paths.partial).unwrap();
-    drop(writer);
-    fs::remove_file(&paths.partial).unwrap();
-    fs::write(&paths.partial, copy).unwrap();
+    replace(&paths.partial, &fs::read(&paths.partial).unwrap());
+    drop((torn, writer));
 
     let (writer, resumed) = open(&paths, false).await;
     let resumed = resumed.unwrap();

@@ -288,6 +288,10 @@ pub(crate) struct BackupArgs {
     /// Bytes that may be in flight, such as 256MiB; at least 32MiB.  [default: 64MiB a job]
     #[arg(long, env = "ARKSTREAM_MEMORY", value_name = "SIZE", value_parser = units::parse_size)]
     pub(crate) memory: Option<u64>,
+    /// How much time may go into making files and dumps smaller. Rows are Parquet with zstd whatever
+    /// is said here.  [default: balanced]
+    #[arg(long, env = "ARKSTREAM_COMPRESSION", value_enum)]
+    pub(crate) compression: Option<CompressionChoice>,
     /// Discard what an interrupted run left at this output, and start over.
     #[arg(long, conflicts_with = "resume")]
     pub(crate) fresh: bool,
@@ -312,6 +316,22 @@ pub(crate) struct BackupArgs {
     /// How progress is shown, on standard error.
     #[arg(long, env = "ARKSTREAM_PROGRESS", value_enum, default_value = "auto")]
     pub(crate) progress: ProgressMode,
+}
+
+/// What every unzip program can read: deflate, with more or less effort.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CompressionChoice {
+    /// As little time as possible.
+    Fast,
+    /// What costs little and gains most.
+    Balanced,
+    /// As small as possible, for slow networks and small disks.
+    Small,
+    /// Not at all.
+    None,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

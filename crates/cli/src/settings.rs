@@ -15,7 +15,7 @@ use serde::Deserialize;
 use arkstream_pipeline::{Failure, FailureKind};
 
 use crate::{
-    args::{GraphSnapshot, SourceArgs},
+    args::{CompressionChoice, GraphSnapshot, SourceArgs},
     units,
 };
 
@@ -74,6 +74,8 @@ pub(crate) struct Settings {
     pub(crate) out: Option<PathBuf>,
     /// `--memory`, such as `256MiB`
     pub(crate) memory: Option<String>,
+    /// `--compression`
+    pub(crate) compression: Option<CompressionChoice>,
     /// `--retry-for`, such as `5m`
     retry_for: Option<String>,
     /// `--wait-for-space`, such as `1h`

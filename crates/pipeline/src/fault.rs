@@ -13,6 +13,7 @@ use crate::{Failure, FailureKind};
 /// Every point of a backup, in the order of a run.
 pub const BACKUP: &[&str] = &[
     "journal.truncate",
+    "journal.rename",
     "bundle.truncate",
     "barrier.passed",
     "bundle.write",

@@ -1,7 +1,6 @@
 //! What stands at the destination: nothing, the same bundle, an older one, an unfinished copy.
 
 use std::{
-    fs::File,
     io,
     path::{Path, PathBuf},
 };
@@ -9,8 +8,13 @@ use std::{
 use arkstream_format::CopyRecord;
 use arkstream_pipeline::{Failure, FailureKind, fault};
 
-use super::CopyOrder;
-use crate::{durable, journal::read_journal, reader::BundleFile, writer::OutputPaths};
+use super::{CopyOrder, supply::is_same_file};
+use crate::{
+    disk::{Disk, DiskFile, FileId},
+    journal::read_journal_on,
+    reader::BundleFile,
+    writer::OutputPaths,
+};
 
 /// What has the final name.
 pub(super) enum Standing {
@@ -48,33 +52,24 @@ fn refuse(order: &CopyOrder<'_>, why: impl std::fmt::Display, help: &str) -> Fai
 }
 
 /// Looks at the final name. Nothing is changed.
-pub(super) fn standing(order: &CopyOrder<'_>, source: &BundleFile) -> Result<Standing, Failure> {
+pub(super) fn standing(
+    disk: &dyn Disk,
+    order: &CopyOrder<'_>,
+    source: &BundleFile,
+) -> Result<Standing, Failure> {
     let io = |error| Failure::io(FailureKind::Refused, attempted(order), error);
-    match std::fs::symlink_metadata(order.to) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Nothing),
-        Err(error) => return Err(io(error)),
-        Ok(found) if found.is_file() => {}
-        Ok(_) => {
-            return Err(refuse(
-                order,
-                "what stands there is no file",
-                "choose another name",
-            ));
-        }
+    if !disk.exists(order.to).map_err(io)? {
+        return Ok(Standing::Nothing);
     }
-    let there = match BundleFile::open(order.to) {
-        Ok(there) => there,
-        Err(failure) if failure.kind == FailureKind::Source => return Err(failure),
-        Err(failure) => {
-            return Err(refuse(
-                order,
-                format!("what stands there is no finished bundle: {}", failure.why()),
-                "only a finished bundle is ever replaced; if it is a torn copy, rename it to \
-                 DST.partial or name it with --have, and what is good of it is kept",
-            ));
-        }
-    };
-    if durable::is_same_file(&there.file, &source.file) {
+    let there = BundleFile::open_on(disk, order.to).map_err(|failure| {
+        refuse(
+            order,
+            format!("what stands there is no finished bundle: {}", failure.why()),
+            "only a finished bundle is ever replaced; if it is a torn copy, rename it to \
+             DST.partial or name it with --have, and what is good of it is kept",
+        )
+    })?;
+    if is_same_file(there.file.as_ref(), source.file.as_ref()) {
         return Err(refuse(
             order,
             "source and destination are the same file",
@@ -98,7 +93,11 @@ pub(super) fn standing(order: &CopyOrder<'_>, source: &BundleFile) -> Result<Sta
 }
 
 /// Opens and locks the unfinished copy.
-pub(super) fn lock(order: &CopyOrder<'_>, paths: &CopyPaths) -> Result<File, Failure> {
+pub(super) fn lock(
+    disk: &dyn Disk,
+    order: &CopyOrder<'_>,
+    paths: &CopyPaths,
+) -> Result<Box<dyn DiskFile>, Failure> {
     let OutputPaths {
         partial, journal, ..
     } = &paths.output;
@@ -113,9 +112,9 @@ pub(super) fn lock(order: &CopyOrder<'_>, paths: &CopyPaths) -> Result<File, Fai
             _ => failure,
         }
     };
-    let file = durable::open_private(partial).map_err(io)?;
-    let locked = durable::try_lock(&file).map_err(io)?;
-    if !locked || !durable::still_names(partial, &file).map_err(io)? {
+    let file = disk.open_private(partial).map_err(io)?;
+    let locked = file.lock().map_err(io)?;
+    if !locked || !disk.still_names(partial, file.as_ref()).map_err(io)? {
         return Err(refuse(
             order,
             "another run is writing it at this moment",
@@ -123,8 +122,8 @@ pub(super) fn lock(order: &CopyOrder<'_>, paths: &CopyPaths) -> Result<File, Fai
         ));
     }
     // What a backup began is its own; beside an empty file a journal says nothing.
-    let begun = || read_journal(journal).is_ok_and(|state| state.begin.is_some());
-    if file.metadata().map_err(io)?.len() > 0 && begun() {
+    let begun = || read_journal_on(disk, journal).is_ok_and(|state| state.begin.is_some());
+    if file.size().map_err(io)? > 0 && begun() {
         return Err(refuse(
             order,
             format!("{} is what an interrupted backup left", partial.display()),
@@ -135,17 +134,18 @@ pub(super) fn lock(order: &CopyOrder<'_>, paths: &CopyPaths) -> Result<File, Fai
 }
 
 /// What an earlier run recorded of the unfinished copy, if it can be used.
-pub(super) fn read_record(path: &Path) -> Option<CopyRecord> {
-    let text = std::fs::read(path).ok()?;
+pub(super) fn read_record(disk: &dyn Disk, path: &Path) -> Option<CopyRecord> {
+    let text = read_small(disk, path)?;
     let record: CopyRecord = serde_json::from_slice(&text).ok()?;
     (record.version == CopyRecord::VERSION).then_some(record)
 }
 
 /// Gives the copy its final name. An older bundle keeps it until that moment.
 pub(super) fn publish(
+    disk: &dyn Disk,
     order: &CopyOrder<'_>,
     paths: &CopyPaths,
-    older: Option<&File>,
+    older: Option<FileId>,
     sha256: &str,
 ) -> Result<(), Failure> {
     let OutputPaths {
@@ -163,30 +163,38 @@ pub(super) fn publish(
         )
     };
     let Some(older) = older else {
-        write_sum(&paths.output, sha256)?;
-        let named = fault::point("bundle.rename").and_then(|()| durable::publish(partial, bundle));
+        // The checksum file beside it would be somebody else's, too.
+        if disk.exists(bundle).map_err(failed)? {
+            return Err(appeared());
+        }
+        write_sum(disk, &paths.output, sha256)?;
+        let named = fault::point("bundle.rename").and_then(|()| disk.publish(partial, bundle));
         return named.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => appeared(),
             _ => failed(error),
         });
     };
-    if !durable::still_names(bundle, older).map_err(failed)? {
+    if disk.id_of(bundle).map_err(failed)? != Some(older) {
         return Err(appeared());
     }
     // For a moment there is no checksum, which is better than one of another file.
     fault::point("checksum.remove")
-        .and_then(|()| durable::remove(sum))
+        .and_then(|()| disk.remove(sum))
         .and_then(|()| fault::point("bundle.rename"))
-        .and_then(|()| durable::replace(partial, bundle))
+        .and_then(|()| disk.replace(partial, bundle))
         .map_err(failed)?;
-    write_sum(&paths.output, sha256)
+    write_sum(disk, &paths.output, sha256)
 }
 
 /// The checksum file beside the copy.
-pub(super) fn write_sum(output: &OutputPaths, sha256: &str) -> Result<(), Failure> {
+pub(super) fn write_sum(
+    disk: &dyn Disk,
+    output: &OutputPaths,
+    sha256: &str,
+) -> Result<(), Failure> {
     let line = sum_line(output, sha256);
     fault::point("checksum.write")
-        .and_then(|()| durable::write_atomically(&output.sha256, line.as_bytes()))
+        .and_then(|()| disk.write_atomically(&output.sha256, line.as_bytes()))
         .map_err(|error| {
             let attempted = format!("write {}", output.sha256.display());
             Failure::io(FailureKind::Refused, attempted, error)
@@ -200,9 +208,19 @@ pub(super) fn sum_line(output: &OutputPaths, sha256: &str) -> String {
 }
 
 /// The SHA-256 that the file beside a bundle gives; `None` if there is none, or it is of another shape.
-pub(super) fn read_sum(bundle: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(OutputPaths::new(bundle).sha256).ok()?;
+pub(super) fn read_sum(disk: &dyn Disk, bundle: &Path) -> Option<String> {
+    let text = read_small(disk, &OutputPaths::new(bundle).sha256)?;
+    let text = String::from_utf8(text).ok()?;
     let word = text.split_whitespace().next()?;
     let hex = word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
     hex.then(|| word.to_ascii_lowercase())
+}
+
+/// A file of at most 64 KiB.
+fn read_small(disk: &dyn Disk, path: &Path) -> Option<Vec<u8>> {
+    let file = disk.open_to_read(path).ok()?;
+    let size = file.size().ok().filter(|size| *size <= 1 << 16)?;
+    let mut bytes = vec![0; size as usize];
+    file.read_exact_at(&mut bytes, 0).ok()?;
+    Some(bytes)
 }

@@ -25,7 +25,6 @@ mod supply;
 mod transfer;
 
 use std::{
-    fs::File,
     io,
     path::{Path, PathBuf},
 };
@@ -33,7 +32,12 @@ use std::{
 use arkstream_format::CopyRecord;
 use arkstream_pipeline::{BundleReader as _, Cancel, Event, Failure, FailureKind, Observer, fault};
 
-use crate::{durable, hashing::hex, reader::BundleFile};
+use crate::{
+    disk::{Disk, DiskFile},
+    durable::LocalDisk,
+    hashing::hex,
+    reader::BundleFile,
+};
 use claim::{CopyPaths, Standing};
 use layout::Layout;
 use output::Output;
@@ -48,7 +52,7 @@ pub struct CopyOrder<'a> {
     pub source: &'a Path,
     /// The copy's final name.
     pub to: &'a Path,
-    /// Older bundles, folders of them, and torn copies, whose chunks need not be read from the source.
+    /// Older bundles and torn copies, whose chunks need not be read from the source.
     pub have: &'a [PathBuf],
     /// Let the copy take the name of another bundle, or of a damaged copy.
     pub replace: bool,
@@ -90,13 +94,26 @@ pub fn copy_bundle(
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<Copied, Failure> {
-    let source = BundleFile::open(order.source)?;
+    copy_bundle_on(&LocalDisk, order, observer, cancel)
+}
+
+/// The same, on any disk.
+///
+/// # Errors
+/// As [`copy_bundle`].
+pub fn copy_bundle_on(
+    disk: &dyn Disk,
+    order: &CopyOrder<'_>,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<Copied, Failure> {
+    let source = BundleFile::open_on(disk, order.source)?;
     let layout = Layout::of(&source).map_err(|finding| damaged(&source, finding))?;
     let paths = CopyPaths::new(order.to);
-    let mut standing = claim::standing(order, &source)?;
+    let mut standing = claim::standing(disk, order, &source)?;
     if let Standing::Same(there) = &standing {
         plan(&source, observer);
-        let proven = prove(&there.file, &layout, None, observer, cancel)?;
+        let proven = prove(there.file.as_ref(), &layout, None, observer, cancel)?;
         if let Some(first) = proven.first {
             if !order.replace {
                 let mut why = format!("it is there already, and damaged: {first}");
@@ -110,12 +127,12 @@ pub fn copy_bundle(
             }
         } else {
             finished(&source, observer);
-            return already_there(order, &paths, &source, proven.sha256, observer);
+            return already_there(disk, order, &paths, &source, proven.sha256, observer);
         }
     }
-    let file = claim::lock(order, &paths)?;
+    let file = claim::lock(disk, order, &paths)?;
     // Another run may have published between the look and the lock.
-    let before = std::mem::replace(&mut standing, claim::standing(order, &source)?);
+    let before = std::mem::replace(&mut standing, claim::standing(disk, order, &source)?);
     if matches!(before, Standing::Nothing) && !matches!(standing, Standing::Nothing) {
         return Err(Failure::new(
             FailureKind::Refused,
@@ -128,40 +145,48 @@ pub fn copy_bundle(
         Standing::Nothing => None,
         Standing::Same(there) | Standing::Older(there) => Some(there),
     };
-    write(order, &paths, &layout, file, older, observer, cancel)
-        .map_err(|failure| with_leftover(failure, &paths))
+    write(
+        disk,
+        order,
+        &paths,
+        &layout,
+        (file, older),
+        observer,
+        cancel,
+    )
+    .map_err(|failure| with_leftover(failure, &paths))
 }
 
 /// Writes, proves and names the copy.
 fn write(
+    disk: &dyn Disk,
     order: &CopyOrder<'_>,
     paths: &CopyPaths,
     layout: &Layout<'_>,
-    file: File,
-    older: Option<BundleFile>,
+    (file, older): (Box<dyn DiskFile>, Option<BundleFile>),
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<Copied, Failure> {
     let source = layout.bundle;
     let refused = |error| Failure::io(FailureKind::Refused, claim::attempted(order), error);
-    let older_file = match &older {
-        Some(older) => Some(older.file.try_clone().map_err(refused)?),
+    let older_id = match &older {
+        Some(older) => Some(older.file.id().map_err(refused)?),
         None => None,
     };
     let mut supply = Supply::new(source, observer);
-    supply.add(layout, older, order.have)?;
+    supply.add(disk, layout, older, order.have)?;
 
-    let mut there = file.metadata().map_err(refused)?.len();
-    let record = record(paths, source, there, observer);
+    let mut there = file.size().map_err(refused)?;
+    let record = record(disk, paths, source, there, observer);
     if there > source.len {
         fault::point("bundle.truncate")
-            .and_then(|()| file.set_len(source.len))
+            .and_then(|()| file.set_size(source.len))
             .map_err(refused)?;
         there = source.len;
     }
     let passed_over = record.written;
     let partial = paths.output.partial.clone();
-    let mut out = Output::new(file, partial, paths.record.clone(), record);
+    let mut out = Output::new(disk, file, partial, paths.record.clone(), record);
     plan(source, observer);
     let mut transfer = Transfer {
         out: &mut out,
@@ -188,7 +213,7 @@ fn write(
         mended: 0,
         read_back: passed_over > 0 || order.read_back,
         already_there: false,
-        replaced: older_file.is_some(),
+        replaced: older_id.is_some(),
         sha256: String::new(),
     };
     out.sync_all()?;
@@ -198,22 +223,23 @@ fn write(
     } else {
         hex(&sha2::Digest::finalize(out.sha256.clone()))
     };
-    check_whole(source, &paths.output.partial)?;
-    check_sum(order, &copied.sha256)?;
+    check_whole(disk, source, &paths.output.partial)?;
+    check_sum(disk, order, &copied.sha256)?;
     cancel.check()?;
-    claim::publish(order, paths, older_file.as_ref(), &copied.sha256)?;
-    forget_record(paths);
+    claim::publish(disk, order, paths, older_id, &copied.sha256)?;
+    forget_record(disk, paths);
     Ok(copied)
 }
 
 /// What an earlier run recorded, if it was about this bundle.
 fn record(
+    disk: &dyn Disk,
     paths: &CopyPaths,
     source: &BundleFile,
     there: u64,
     observer: &dyn Observer,
 ) -> CopyRecord {
-    let found = claim::read_record(&paths.record).filter(|_| there > 0);
+    let found = claim::read_record(disk, &paths.record).filter(|_| there > 0);
     let ours = |record: &CopyRecord| {
         record.manifest == source.trailer.blake3 && record.bytes == source.len
     };
@@ -238,7 +264,7 @@ fn record(
 
 /// Reads all of the copy from its disk; makes good what is wrong, once. Returns its SHA-256.
 fn read_back(
-    out: &mut Output,
+    out: &mut Output<'_>,
     layout: &Layout<'_>,
     supply: &mut Supply<'_>,
     copied: &mut Copied,
@@ -246,9 +272,15 @@ fn read_back(
     cancel: &Cancel,
 ) -> Result<String, Failure> {
     observer.event(&Event::Note("reading the copy back".into()));
-    durable::forget_cached(&out.file);
+    out.file.forget_cached();
     plan(layout.bundle, observer);
-    let proven = prove(&out.file, layout, Some((&*out, supply)), observer, cancel)?;
+    let proven = prove(
+        out.file.as_ref(),
+        layout,
+        Some((&*out, supply)),
+        observer,
+        cancel,
+    )?;
     finished(layout.bundle, observer);
     copied.transferred += proven.transferred;
     copied.reused += proven.reused;
@@ -262,9 +294,9 @@ fn read_back(
         proven.wrong
     )));
     out.sync_all()?;
-    durable::forget_cached(&out.file);
+    out.file.forget_cached();
     plan(layout.bundle, observer);
-    let again = prove(&out.file, layout, None, observer, cancel)?;
+    let again = prove(out.file.as_ref(), layout, None, observer, cancel)?;
     finished(layout.bundle, observer);
     match again.first {
         None => Ok(again.sha256),
@@ -277,8 +309,8 @@ fn read_back(
 }
 
 /// The copy as any reader sees it.
-fn check_whole(source: &BundleFile, partial: &Path) -> Result<(), Failure> {
-    let copy = BundleFile::open(partial)?;
+fn check_whole(disk: &dyn Disk, source: &BundleFile, partial: &Path) -> Result<(), Failure> {
+    let copy = BundleFile::open_on(disk, partial)?;
     let findings = copy.check_framing();
     match findings.first() {
         None if copy.trailer == source.trailer && copy.len == source.len => Ok(()),
@@ -291,8 +323,8 @@ fn check_whole(source: &BundleFile, partial: &Path) -> Result<(), Failure> {
 }
 
 /// The checksum beside the source, if there is one, must be that of what was copied.
-fn check_sum(order: &CopyOrder<'_>, sha256: &str) -> Result<(), Failure> {
-    match claim::read_sum(order.source) {
+fn check_sum(disk: &dyn Disk, order: &CopyOrder<'_>, sha256: &str) -> Result<(), Failure> {
+    match claim::read_sum(disk, order.source) {
         Some(beside) if beside != sha256 => Err(Failure::new(
             FailureKind::Damaged,
             claim::attempted(order),
@@ -307,23 +339,24 @@ fn check_sum(order: &CopyOrder<'_>, sha256: &str) -> Result<(), Failure> {
 }
 
 fn already_there(
+    disk: &dyn Disk,
     order: &CopyOrder<'_>,
     paths: &CopyPaths,
     source: &BundleFile,
     sha256: String,
     observer: &dyn Observer,
 ) -> Result<Copied, Failure> {
-    check_sum(order, &sha256)?;
-    if claim::read_sum(order.to).as_ref() != Some(&sha256) {
-        claim::write_sum(&paths.output, &sha256)?;
+    check_sum(disk, order, &sha256)?;
+    if claim::read_sum(disk, order.to).as_ref() != Some(&sha256) {
+        claim::write_sum(disk, &paths.output, &sha256)?;
         observer.event(&Event::Note(format!(
             "{} was missing or wrong, and is written",
             paths.output.sha256.display()
         )));
     }
     // What a kill right after the rename leaves.
-    if !paths.output.partial.exists() {
-        forget_record(paths);
+    if disk.exists(&paths.output.partial).is_ok_and(|there| !there) {
+        forget_record(disk, paths);
     }
     Ok(Copied {
         bytes: source.len,
@@ -339,8 +372,8 @@ fn already_there(
 }
 
 /// A record that stays behind says nothing.
-fn forget_record(paths: &CopyPaths) {
-    let removed = fault::point("journal.remove").and_then(|()| durable::remove(&paths.record));
+fn forget_record(disk: &dyn Disk, paths: &CopyPaths) {
+    let removed = fault::point("journal.remove").and_then(|()| disk.remove(&paths.record));
     if let Err(error) = removed {
         tracing::warn!("{} could not be removed: {error}", paths.record.display());
     }

@@ -2,7 +2,6 @@
 //! far it is durable.
 
 use std::{
-    fs::File,
     io,
     path::PathBuf,
     time::{Duration, Instant},
@@ -14,7 +13,7 @@ use arkstream_format::CopyRecord;
 use arkstream_pipeline::{Cancel, Failure, FailureKind, fault};
 
 use super::{layout::Piece, supply::holds};
-use crate::durable;
+use crate::disk::{Disk, DiskFile};
 
 /// Data that may wait for a sync.
 const GROUP_BYTES: u64 = 64 << 20;
@@ -26,8 +25,9 @@ const RECORD_BYTES: u64 = 512 << 20;
 /// Gathers headers and small chunks into one write.
 const BUFFER: usize = 256 << 10;
 
-pub(super) struct Output {
-    pub(super) file: File,
+pub(super) struct Output<'a> {
+    disk: &'a dyn Disk,
+    pub(super) file: Box<dyn DiskFile>,
     path: PathBuf,
     record_path: PathBuf,
     record: CopyRecord,
@@ -41,9 +41,16 @@ pub(super) struct Output {
     last_sync: Instant,
 }
 
-impl Output {
-    pub(super) fn new(file: File, path: PathBuf, record_path: PathBuf, record: CopyRecord) -> Self {
+impl<'a> Output<'a> {
+    pub(super) fn new(
+        disk: &'a dyn Disk,
+        file: Box<dyn DiskFile>,
+        path: PathBuf,
+        record_path: PathBuf,
+        record: CopyRecord,
+    ) -> Self {
         Self {
+            disk,
             file,
             path,
             record_path,
@@ -73,7 +80,7 @@ impl Output {
 
     /// Keeps the next piece, if the file holds it already.
     pub(super) fn keep(&mut self, piece: &Piece<'_>, cancel: &Cancel) -> Result<bool, Failure> {
-        if !holds(&self.file, piece, &mut self.sha256, cancel) {
+        if !holds(self.file.as_ref(), piece, &mut self.sha256, cancel) {
             return Ok(false);
         }
         self.flush()?;
@@ -85,7 +92,7 @@ impl Output {
     /// Writes what stands at a place again.
     pub(super) fn write_at(&self, bytes: &[u8], at: u64) -> Result<(), Failure> {
         fault::point("bundle.write")
-            .and_then(|()| durable::write_all_at(&self.file, bytes, at))
+            .and_then(|()| self.file.write_all_at(bytes, at))
             .map_err(|error| self.failure(error))
     }
 
@@ -143,7 +150,8 @@ impl Output {
         let mut text = serde_json::to_vec(&self.record)
             .map_err(|error| Failure::new(FailureKind::Internal, attempted(), error))?;
         text.push(b'\n');
-        durable::write_atomically(&self.record_path, &text)
+        self.disk
+            .write_atomically(&self.record_path, &text)
             .map_err(|error| Failure::io(FailureKind::Refused, attempted(), error))
     }
 

@@ -1,7 +1,5 @@
 //! Reading a copy back: every piece against the manifest of its source.
 
-use std::fs::File;
-
 use sha2::{Digest as _, Sha256};
 
 use arkstream_pipeline::{Cancel, Event, Failure, Finding, Observer};
@@ -11,7 +9,7 @@ use super::{
     output::Output,
     supply::{Origin, Supply, holds},
 };
-use crate::hashing::hex;
+use crate::{disk::DiskFile, hashing::hex};
 
 /// What the read-back found.
 pub(super) struct Proven {
@@ -29,9 +27,9 @@ pub(super) struct Proven {
 
 /// Reads a whole file. What is wrong is made good where `mend` says how; the caller syncs.
 pub(super) fn prove(
-    file: &File,
+    file: &dyn DiskFile,
     layout: &Layout<'_>,
-    mut mend: Option<(&Output, &mut Supply<'_>)>,
+    mut mend: Option<(&Output<'_>, &mut Supply<'_>)>,
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<Proven, Failure> {

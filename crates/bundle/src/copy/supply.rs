@@ -8,7 +8,6 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
     io,
     path::{Path, PathBuf},
 };
@@ -19,7 +18,11 @@ use arkstream_format::Digest;
 use arkstream_pipeline::{Cancel, Event, Failure, FailureKind, Finding, Observer};
 
 use super::layout::{Layout, Piece, What, stored_digest};
-use crate::{durable, reader::BundleFile};
+use crate::{
+    disk::{Disk, DiskFile},
+    durable,
+    reader::BundleFile,
+};
 
 /// What is read at once of a piece of any length.
 const STEP: u64 = 1 << 20;
@@ -37,7 +40,7 @@ pub(super) enum Origin {
 /// An older bundle, or a torn copy.
 struct Had {
     path: PathBuf,
-    file: File,
+    file: Box<dyn DiskFile>,
     /// A torn copy has no manifest: its bytes are tried where the source has them.
     torn: bool,
     told: bool,
@@ -64,6 +67,7 @@ impl<'a> Supply<'a> {
     /// Takes up older bundles and torn copies. Only places of what the source has are remembered.
     pub(super) fn add(
         &mut self,
+        disk: &dyn Disk,
         layout: &Layout<'_>,
         older: Option<BundleFile>,
         named: &[PathBuf],
@@ -80,23 +84,12 @@ impl<'a> Supply<'a> {
             self.add_bundle(older, &mut wanted);
         }
         for path in named {
-            if path.is_dir() {
-                for path in super::bundles_in(path)? {
-                    match BundleFile::open(&path) {
-                        Ok(bundle) => self.add_bundle(bundle, &mut wanted),
-                        Err(failure) => self.observer.event(&Event::Note(format!(
-                            "{} is not used: {}",
-                            path.display(),
-                            failure.why()
-                        ))),
-                    }
-                }
-                continue;
-            }
-            match BundleFile::open(path) {
+            match BundleFile::open_on(disk, path) {
                 Ok(bundle) => self.add_bundle(bundle, &mut wanted),
                 Err(failure) if failure.kind == FailureKind::Damaged => {
-                    let file = File::open(path).map_err(|error| cannot_open(path, error))?;
+                    let file = disk
+                        .open_to_read(path)
+                        .map_err(|error| cannot_open(path, error))?;
                     self.had.push(Had {
                         path: path.clone(),
                         file,
@@ -120,7 +113,7 @@ impl<'a> Supply<'a> {
         wanted: &mut HashMap<(Digest, u64), Option<(usize, u64)>>,
     ) {
         // Read from the source, it would be counted as spared.
-        if durable::is_same_file(&bundle.file, &self.source.file) {
+        if is_same_file(bundle.file.as_ref(), self.source.file.as_ref()) {
             return;
         }
         let number = self.had.len();
@@ -209,7 +202,8 @@ impl<'a> Supply<'a> {
             match had {
                 Some((number, at)) => {
                     let had = &self.had[number];
-                    durable::read_exact_at(&had.file, buffer, at + done)
+                    had.file
+                        .read_exact_at(buffer, at + done)
                         .map_err(|error| had.cannot_read(error))?;
                 }
                 None => self.read_source(piece, piece.at + done, buffer)?,
@@ -256,12 +250,12 @@ impl<'a> Supply<'a> {
 
     /// Tells the system that the source is soon read from an offset on.
     pub(super) fn announce(&self, at: u64) {
-        durable::read_ahead(&self.source.file, at, AHEAD);
+        self.source.file.read_ahead(at, AHEAD);
     }
 
     /// The one place where the source is read.
     fn read_source(&self, piece: &Piece<'_>, at: u64, buffer: &mut [u8]) -> Result<(), Failure> {
-        durable::read_exact_at(&self.source.file, buffer, at).map_err(|error| {
+        self.source.file.read_exact_at(buffer, at).map_err(|error| {
             let attempted = format!("copy {}", self.source.path().display());
             let mut place = piece.damage().place;
             place.bytes = Some((at, at + buffer.len() as u64));
@@ -272,6 +266,14 @@ impl<'a> Supply<'a> {
 
     fn damaged(&self, finding: Finding) -> Failure {
         damaged(self.source, finding)
+    }
+}
+
+/// Whether two open files are one. Where the system does not tell, they are not.
+pub(super) fn is_same_file(a: &dyn DiskFile, b: &dyn DiskFile) -> bool {
+    match (a.id(), b.id()) {
+        (Ok(a), Ok(b)) => cfg!(unix) && a == b,
+        _ => false,
     }
 }
 
@@ -298,10 +300,10 @@ impl Had {
         let end = at.checked_add(piece.len)?;
         if let What::Chunk(..) = piece.what {
             let mut bytes = vec![0; piece.len as usize];
-            durable::read_exact_at(&self.file, &mut bytes, at).ok()?;
+            self.file.read_exact_at(&mut bytes, at).ok()?;
             return (Digest::of(&bytes) == digest).then_some(Some(bytes));
         }
-        let found = durable::hash_range(&self.file, at, end).ok()?;
+        let found = durable::hash_range(self.file.as_ref(), at, end).ok()?;
         (found == digest).then_some(None)
     }
 
@@ -313,12 +315,17 @@ impl Had {
 
 /// Whether a file holds a piece at its place. Only then are its bytes added to the SHA-256. Once the user
 /// interrupts, nothing long is looked at any more.
-pub(super) fn holds(file: &File, piece: &Piece<'_>, sha256: &mut Sha256, cancel: &Cancel) -> bool {
+pub(super) fn holds(
+    file: &dyn DiskFile,
+    piece: &Piece<'_>,
+    sha256: &mut Sha256,
+    cancel: &Cancel,
+) -> bool {
     let outcome = (|| -> io::Result<bool> {
         match &piece.what {
             What::Frame(bytes, _) => {
                 let mut found = vec![0; bytes.len()];
-                durable::read_exact_at(file, &mut found, piece.at)?;
+                file.read_exact_at(&mut found, piece.at)?;
                 if found != *bytes {
                     return Ok(false);
                 }
@@ -326,7 +333,7 @@ pub(super) fn holds(file: &File, piece: &Piece<'_>, sha256: &mut Sha256, cancel:
             }
             What::Chunk(_, digest) => {
                 let mut found = vec![0; piece.len as usize];
-                durable::read_exact_at(file, &mut found, piece.at)?;
+                file.read_exact_at(&mut found, piece.at)?;
                 if Digest::of(&found) != *digest {
                     return Ok(false);
                 }
@@ -342,7 +349,7 @@ pub(super) fn holds(file: &File, piece: &Piece<'_>, sha256: &mut Sha256, cancel:
                         return Ok(false);
                     }
                     let len = (piece.end() - at).min(STEP) as usize;
-                    durable::read_exact_at(file, &mut buffer[..len], at)?;
+                    file.read_exact_at(&mut buffer[..len], at)?;
                     hasher.update(&buffer[..len]);
                     with.update(&buffer[..len]);
                     at += len as u64;

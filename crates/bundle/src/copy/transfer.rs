@@ -9,7 +9,7 @@ use super::{
 };
 
 pub(super) struct Transfer<'a, 's> {
-    pub(super) out: &'a mut Output,
+    pub(super) out: &'a mut Output<'s>,
     pub(super) supply: &'a mut Supply<'s>,
     /// Bytes that the unfinished copy had at first.
     pub(super) there: u64,

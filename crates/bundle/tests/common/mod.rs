@@ -103,3 +103,26 @@ pub(crate) fn no_wait() -> SpaceWait {
         observer: Arc::new(Silent),
     }
 }
+
+/// A small random generator, so that a failing seed can be run again.
+pub(crate) struct Random(blake3::OutputReader);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(
+            blake3::Hasher::new()
+                .update(&seed.to_le_bytes())
+                .finalize_xof(),
+        )
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        let mut bytes = [0; 8];
+        self.0.fill(&mut bytes);
+        u64::from_le_bytes(bytes) % limit.max(1)
+    }
+
+    pub(crate) fn fill(&mut self, buffer: &mut [u8]) {
+        self.0.fill(buffer);
+    }
+}

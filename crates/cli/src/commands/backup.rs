@@ -12,13 +12,13 @@ use serde_json::json;
 
 use arkstream_archiver::{Backup, BackupPlan, Outcome};
 use arkstream_bundle::{
-    Beginning, BundleWriter, Leftover, OutputPaths, Resumed, SpaceWait, unfinished_beside,
+    Beginning, BundleWriter, Effort, Leftover, OutputPaths, Resumed, SpaceWait, unfinished_beside,
 };
 use arkstream_format::{ModelStatus, RunId};
 use arkstream_pipeline::{Budget, Cancel, Event, Failure, FailureKind, Run};
 
 use crate::{
-    args::{BackupArgs, ProgressMode},
+    args::{BackupArgs, CompressionChoice, ProgressMode},
     exit::Code,
     interrupt::{or_interrupted, watch_signals},
     logging::LogBuffer,
@@ -38,6 +38,7 @@ pub(crate) async fn run(mut args: BackupArgs, log: LogBuffer) -> Result<Code, Fa
     settings.fill(&mut args.sources)?;
     args.out = args.out.or(settings.out.clone());
     args.memory = args.memory.or(settings.memory()?);
+    args.compression = args.compression.or(settings.compression);
     args.retry_for = args.retry_for.or(settings.retry_for()?);
     args.wait_for_space = args.wait_for_space.or(settings.wait_for_space()?);
     run_with(args, log).await
@@ -86,7 +87,7 @@ pub(crate) async fn run_with(args: BackupArgs, log: LogBuffer) -> Result<Code, F
     };
     let begun_at = Utc::now();
     let (writer, resumed) = open_bundle(&args, &plan, run_id, &path, begun_at, wait)?;
-    let writer = Arc::new(writer);
+    let writer = Arc::new(writer.with_effort(effort(args.compression)));
     let mut run = Run::new(writer.clone(), observer, cancel, Budget::new(budget), jobs);
     run.begun_at = begun_at;
     if let Some(resumed) = &resumed {
@@ -99,6 +100,16 @@ pub(crate) async fn run_with(args: BackupArgs, log: LogBuffer) -> Result<Code, F
         .await
         .map_err(|failure| with_leftover(failure, &path))?;
     report(&args, &outcome, resumed.as_ref())
+}
+
+fn effort(choice: Option<CompressionChoice>) -> Effort {
+    match choice {
+        None => Effort::default(),
+        Some(CompressionChoice::Fast) => Effort::Fast,
+        Some(CompressionChoice::Balanced) => Effort::Balanced,
+        Some(CompressionChoice::Small) => Effort::Small,
+        Some(CompressionChoice::None) => Effort::None,
+    }
 }
 
 /// The bundle: the one that is named; in a folder, what an interrupted run left of the same plan, or

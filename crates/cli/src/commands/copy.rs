@@ -9,8 +9,8 @@ use std::{
 
 use serde_json::{Value, json};
 
-use arkstream_bundle::{Copied, CopyOrder, bundles_in, copy_bundle};
-use arkstream_pipeline::{Cancel, Failure, FailureKind, Observer};
+use arkstream_bundle::{BundleFile, Copied, CopyOrder, bundles_in, copy_bundle};
+use arkstream_pipeline::{Cancel, Event, Failure, FailureKind, Observer, Silent};
 
 use crate::{
     args::CopyArgs,
@@ -38,9 +38,10 @@ pub(crate) async fn run(args: CopyArgs) -> Result<Code, Failure> {
 fn copy_all(args: &CopyArgs, cancel: &Cancel) -> Result<Code, Failure> {
     let start = Instant::now();
     let observer = progress::observer(args.progress);
+    let have = had(&args.have, observer.as_ref())?;
     if !args.source.is_dir() {
         let to = target(&args.source, &args.to);
-        let done = copy_one(args, &args.source, &to, &observer, cancel);
+        let done = copy_one(args, &have, &args.source, &to, &observer, cancel);
         let copied = done.outcome.as_ref().map_err(Failure::clone)?;
         match args.json {
             true => output::print_json(&with_totals(copied_json(&done, copied), start))?,
@@ -59,7 +60,9 @@ fn copy_all(args: &CopyArgs, cancel: &Cancel) -> Result<Code, Failure> {
     let mut all = Vec::new();
     for source in bundles_in(&args.source)? {
         let to = target(&source, &args.to);
-        let done = copy_one(args, &source, &to, &observer, cancel);
+        // What was just copied may be among them.
+        let have = had(&args.have, &Silent)?;
+        let done = copy_one(args, &have, &source, &to, &observer, cancel);
         let end = match &done.outcome {
             Ok(copied) => {
                 if !args.json {
@@ -131,8 +134,31 @@ fn conclude(args: &CopyArgs, all: &[Done], start: Instant) -> Result<Code, Failu
     Ok(first.unwrap_or(Code::Complete))
 }
 
+/// The files that are named, and the bundles of folders that are.
+fn had(named: &[PathBuf], observer: &dyn Observer) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = Vec::new();
+    for path in named {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        for path in bundles_in(path)? {
+            match BundleFile::open(&path) {
+                Ok(_) => files.push(path),
+                Err(failure) => observer.event(&Event::Note(format!(
+                    "{} is not used: {}",
+                    path.display(),
+                    failure.why()
+                ))),
+            }
+        }
+    }
+    Ok(files)
+}
+
 fn copy_one(
     args: &CopyArgs,
+    have: &[PathBuf],
     source: &Path,
     to: &Path,
     observer: &Arc<dyn Observer>,
@@ -142,7 +168,7 @@ fn copy_one(
     let order = CopyOrder {
         source,
         to,
-        have: &args.have,
+        have,
         replace: args.replace,
         read_back: args.verify,
     };

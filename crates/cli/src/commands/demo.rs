@@ -60,6 +60,7 @@ pub(crate) async fn run(args: DemoArgs, log: LogBuffer) -> Result<Code, Failure>
             resume: false,
             recheck: false,
             retry_for: Some(Duration::ZERO),
+            compression: None,
             wait_for_space: None,
             dry_run: false,
             json: false,
