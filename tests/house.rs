@@ -137,6 +137,7 @@ fn schemas_are_those_of_the_types() {
         "metadata",
         "model_list",
         "journal",
+        "copy",
         "restore",
         "config",
     ] {

@@ -5,7 +5,9 @@ mod support;
 
 mod age;
 mod consistency;
+mod copy;
 mod failures;
+mod golden;
 mod models;
 mod restore;
 mod resume;

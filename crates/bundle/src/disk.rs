@@ -91,6 +91,13 @@ pub trait DiskFile: Debug + Send + Sync {
     /// # Errors
     /// As the operating system says.
     fn id(&self) -> io::Result<FileId>;
+
+    /// Lets the system forget what it holds of a synced file in memory, so that what is read next comes
+    /// from the disk. A hint: where it is not taken, nothing is lost.
+    fn forget_cached(&self) {}
+
+    /// Asks the system to read a part into memory, without waiting for it. A hint.
+    fn read_ahead(&self, _offset: u64, _len: u64) {}
 }
 
 /// A disk: folders, names and files.
@@ -175,6 +182,17 @@ pub trait Disk: Debug + Send + Sync {
     /// [`io::ErrorKind::AlreadyExists`] if `to` exists; else as the operating system says.
     fn publish(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.rename_no_replace(from, to)?;
+        fault::point("folder.sync")?;
+        self.sync_folder_of(to)
+    }
+
+    /// Gives a finished and synced file a name that another file has, which is gone then, and syncs the
+    /// folder. Whoever opens the name finds the one or the other, whole.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn replace(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.rename(from, to)?;
         fault::point("folder.sync")?;
         self.sync_folder_of(to)
     }

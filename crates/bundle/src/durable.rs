@@ -262,6 +262,17 @@ impl DiskFile for File {
     fn id(&self) -> io::Result<FileId> {
         Ok(id_from(&self.metadata()?))
     }
+
+    #[cfg(target_os = "linux")]
+    fn forget_cached(&self) {
+        let _ = rustix::fs::fadvise(self, 0, None, rustix::fs::Advice::DontNeed);
+    }
+
+    #[cfg(target_os = "linux")]
+    fn read_ahead(&self, offset: u64, len: u64) {
+        let len = std::num::NonZeroU64::new(len);
+        let _ = rustix::fs::fadvise(self, offset, len, rustix::fs::Advice::WillNeed);
+    }
 }
 
 impl Disk for LocalDisk {

@@ -14,6 +14,7 @@
 //! - `codec` compresses chunks so that the concatenation is one valid deflate stream.
 //! - [`BundleWriter`] owns the file: one appender thread, group syncs, the journal.
 //! - [`BundleFile`] reads a bundle back, every byte checked.
+//! - [`copy_bundle`] copies one, piece by piece, and goes on after a kill.
 //!
 //! Durability order, the MUST/SHOULD form of which stands in `docs/FORMAT.md`: data is synced
 //! before the journal speaks of it; the directory is written after the manifest; the file is
@@ -25,6 +26,7 @@ mod appender;
 mod check;
 mod claim;
 mod codec;
+mod copy;
 mod copying;
 mod disk;
 pub mod durable;
@@ -48,6 +50,7 @@ mod writer;
 
 pub use claim::unfinished_beside;
 pub use codec::Effort;
+pub use copy::{Copied, CopyOrder, bundles_in, copy_bundle, copy_bundle_on};
 pub use disk::{Disk, DiskFile, FileId};
 pub use extract::extract_member;
 pub use journal::{Begin, JournalState, Torn, read_journal, read_journal_on};

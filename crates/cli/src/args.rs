@@ -4,6 +4,7 @@
 //! configuration file (see [`crate::settings`]); the command line wins over the environment, and
 //! the environment over the file.
 
+mod copy;
 mod restore;
 
 use std::{path::PathBuf, time::Duration};
@@ -16,6 +17,7 @@ use clap_complete::Shell;
 
 use crate::units;
 
+pub(crate) use copy::CopyArgs;
 pub(crate) use restore::{
     CredentialArgs, ForgetArgs, MissingReferenceArg, ModeArg, OnConflictArg, RestoreArgs,
     RestoresArgs, UndoArgs,
@@ -148,6 +150,13 @@ pub(crate) enum Command {
     Cat(CatArgs),
     /// Unpack a bundle, hashes checked on the way.
     Extract(ExtractArgs),
+    /// Copy a finished bundle, or a folder of them: only what is missing, going on after a kill.
+    #[command(after_help = "Examples:
+  arkstream copy /backup/monday.zip /mnt/usb/
+  arkstream copy /backup/tuesday.zip /mnt/usb/ --have /mnt/usb/monday.zip
+  arkstream copy /backup/tuesday.zip /mnt/usb/latest.zip --replace
+  arkstream copy /backup/ /mnt/usb/ --have /mnt/usb/ --json")]
+    Copy(CopyArgs),
     /// Say what is reachable, which tools were found, and what would be missing.
     Doctor(DoctorArgs),
     /// Build a sample stack, back it up, verify it, destroy it, restore it.
@@ -165,7 +174,7 @@ pub(crate) enum Command {
         #[arg(value_parser = ["list"])]
         what: String,
     },
-    /// Print a JSON Schema: manifest, metadata, model_list, journal, restore or config.
+    /// Print a JSON Schema: manifest, metadata, model_list, journal, copy, restore or config.
     Schema {
         /// Its name.
         name: String,

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Command::Show(args) => commands::inspect::show(&args),
         Command::Cat(args) => commands::inspect::cat(&args),
         Command::Extract(args) => commands::inspect::extract(&args),
+        Command::Copy(args) => block_on(commands::copy::run(args)),
         Command::Completions { shell } => commands::inspect::completions(shell),
         Command::Schema { name } => commands::inspect::schema(&name),
         #[cfg(debug_assertions)]

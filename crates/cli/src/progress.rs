@@ -201,7 +201,10 @@ impl Observer for Plain {
                 bytes,
                 items,
             } => self.update(*component, |state| {
-                state.planned = *bytes;
+                *state = PlainState {
+                    planned: *bytes,
+                    ..PlainState::default()
+                };
                 Some(format!("{items} to read, about {}", units::size(*bytes)))
             }),
             Event::Started { component } => self.update(*component, |state| {

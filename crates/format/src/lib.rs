@@ -12,6 +12,7 @@
 
 pub mod age;
 mod component;
+mod copy;
 mod digest;
 mod ids;
 pub mod journal;
@@ -24,6 +25,7 @@ mod salvage;
 pub mod schemas;
 
 pub use component::{Component, UnknownComponent};
+pub use copy::CopyRecord;
 pub use digest::{Crc32, Digest, ParseDigestError};
 pub use ids::RunId;
 pub use manifest::{

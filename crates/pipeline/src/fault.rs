@@ -29,6 +29,21 @@ pub const BACKUP: &[&str] = &[
     "journal.remove",
 ];
 
+/// Every point of a copy, in the order of a run.
+pub const COPY: &[&str] = &[
+    "bundle.truncate",
+    "bundle.write",
+    "bundle.sync",
+    "record.write",
+    "record.rename",
+    "bundle.final-sync",
+    "checksum.remove",
+    "checksum.write",
+    "bundle.rename",
+    "folder.sync",
+    "journal.remove",
+];
+
 /// Every point of a restore, in the order of a run; those of an undo behind them.
 pub const RESTORE: &[&str] = &[
     "record.write",
@@ -63,7 +78,7 @@ pub const RESTORE: &[&str] = &[
 ];
 
 /// Every point, by command.
-pub const ALL: &[(&str, &[&str])] = &[("backup", BACKUP), ("restore", RESTORE)];
+pub const ALL: &[(&str, &[&str])] = &[("backup", BACKUP), ("copy", COPY), ("restore", RESTORE)];
 
 /// Reaches a point.
 ///

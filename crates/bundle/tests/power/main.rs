@@ -6,6 +6,7 @@ mod common;
 
 mod check;
 mod claims;
+mod copies;
 mod cuts;
 mod disk;
 mod faults;
