@@ -14,7 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::{DateTime, Utc};
 use sha2::Sha256;
 use tokio::sync::{mpsc, oneshot};
 
@@ -28,9 +27,10 @@ use crate::{
     codec::{EncodedChunk, STREAM_END},
     durable,
     earlier::{Candidate, TornTail},
-    framing::Entry,
     hashing::{HashingFile, sha256_state},
     journal::JournalWriter,
+    offers::Offers,
+    opening::{OpenMember, Opening, Totals},
     resume::end_of,
     writer::OutputPaths,
 };
@@ -41,25 +41,6 @@ const GROUP_BYTES: u64 = 64 << 20;
 const GROUP_TIME: Duration = Duration::from_secs(1);
 /// Gathers headers and small members into one write.
 const WRITE_BUFFER: usize = 256 << 10;
-
-/// CRC and sizes, where they are known before the first byte is written.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Totals {
-    pub(crate) crc32: Crc32,
-    pub(crate) raw_len: u64,
-    pub(crate) stored_len: u64,
-}
-
-/// What is known of a member when its header is written.
-#[derive(Clone, Debug)]
-pub(crate) struct Opening {
-    pub(crate) name: String,
-    pub(crate) component: Component,
-    pub(crate) compression: Compression,
-    pub(crate) modified_at: DateTime<Utc>,
-    pub(crate) mode: u32,
-    pub(crate) totals: Option<Totals>,
-}
 
 pub(crate) enum Command {
     Open(Box<Opening>),
@@ -84,7 +65,7 @@ pub(crate) enum Command {
     Keep {
         name: String,
         proof: Option<Proof>,
-        done: oneshot::Sender<Result<Member, Failure>>,
+        done: oneshot::Sender<Result<Option<Member>, Failure>>,
     },
     SetAside(oneshot::Sender<Result<(), Failure>>),
     /// Hands the file over to whoever completes the bundle; the thread ends.
@@ -104,6 +85,8 @@ pub(crate) struct Appender {
     pub(crate) base: u64,
     /// Members of an interrupted run that nobody has kept or replaced yet.
     pub(crate) earlier: BTreeMap<String, Member>,
+    /// Members of an older bundle.
+    pub(crate) offers: Option<Offers>,
     /// The member at whose streaming it was interrupted.
     pub(crate) torn: Option<TornTail>,
     pub(crate) journal: JournalWriter,
@@ -111,17 +94,6 @@ pub(crate) struct Appender {
     unsynced: u64,
     last_sync: Instant,
     receipts: Vec<(oneshot::Sender<Receipt>, Member)>,
-}
-
-pub(crate) struct OpenMember {
-    pub(crate) opening: Opening,
-    /// SHA-256 of the file before its header, for a member that streams.
-    pub(crate) before: Option<Sha256>,
-    pub(crate) header_offset: u64,
-    pub(crate) data_offset: u64,
-    pub(crate) crc32: Crc32,
-    pub(crate) raw_len: u64,
-    pub(crate) chunks: Vec<Chunk>,
 }
 
 impl Appender {
@@ -141,6 +113,7 @@ impl Appender {
             dead: Vec::new(),
             base: offset,
             earlier: BTreeMap::new(),
+            offers: None,
             torn: None,
             journal,
             open: None,
@@ -230,10 +203,7 @@ impl Appender {
         // For a member that streams: it may be given up and taken up again.
         let before = match opening.totals {
             Some(_) => None,
-            None => {
-                self.out.flush().map_err(|error| self.failure(error))?;
-                Some(self.out.get_ref().sha256.clone())
-            }
+            None => Some(self.sha256()?),
         };
         let header_offset = self.offset;
         let totals = opening.totals.unwrap_or(Totals::UNKNOWN);
@@ -247,6 +217,7 @@ impl Appender {
             crc32: Crc32::default(),
             raw_len: 0,
             chunks: Vec::new(),
+            copied: None,
         };
         // A member whose sizes were known is buffered whole, so it is journaled whole.
         if open.opening.totals.is_none() {
@@ -254,6 +225,12 @@ impl Appender {
         }
         self.open = Some(open);
         Ok(())
+    }
+
+    /// SHA-256 of everything appended so far.
+    pub(crate) fn sha256(&mut self) -> Result<Sha256, Failure> {
+        self.out.flush().map_err(|error| self.failure(error))?;
+        Ok(self.out.get_ref().sha256.clone())
     }
 
     pub(crate) fn note(&mut self, record: &Record) -> Result<(), Failure> {
@@ -281,7 +258,11 @@ impl Appender {
                 Compression::Deflate => Some(Digest::of(&stored)),
             },
         };
-        self.append_stored(&stored, chunk)
+        self.append_stored(&stored, chunk)?;
+        if encoded.is_copied() {
+            self.count_copied(stored.len() as u32);
+        }
+        Ok(())
     }
 
     /// Appends a chunk's stored bytes. Its offset is set here.
@@ -333,6 +314,7 @@ impl Appender {
             mode: open.opening.mode,
             rows: facts.rows,
             proof: facts.proof,
+            copied: open.copied,
             chunks: open.chunks,
         })
     }
@@ -343,11 +325,16 @@ impl Appender {
         receipt: oneshot::Sender<Receipt>,
     ) -> Result<(), Failure> {
         let member = self.end_data(facts)?;
+        self.receipts.push((receipt, member.clone()));
+        self.take(member)
+    }
+
+    /// Takes a complete member at the end of the file into the bundle.
+    pub(crate) fn take(&mut self, member: Member) -> Result<(), Failure> {
         self.note(&Record::Member {
             member: Box::new(member.clone()),
             end_offset: self.offset,
         })?;
-        self.receipts.push((receipt, member.clone()));
         self.names.insert(member.name.clone());
         self.members.push(member);
         self.sync_if_due()
@@ -438,51 +425,6 @@ impl Appender {
             let _ = receipt.send(Receipt { member });
         }
         Ok(())
-    }
-}
-
-impl OpenMember {
-    pub(crate) fn record(&self) -> Record {
-        Record::Open {
-            name: self.opening.name.clone(),
-            component: self.opening.component,
-            compression: self.opening.compression,
-            modified_at: self.opening.modified_at,
-            mode: self.opening.mode,
-            header_offset: self.header_offset,
-            data_offset: self.data_offset,
-        }
-    }
-
-    pub(crate) fn take_chunk(&mut self, chunk: Chunk) {
-        self.crc32 = self.crc32.then(chunk.crc32, chunk.raw_len.into());
-        self.raw_len += u64::from(chunk.raw_len);
-        self.chunks.push(chunk);
-    }
-}
-
-impl Totals {
-    /// For a header that is written before anything is known.
-    pub(crate) const UNKNOWN: Self = Self {
-        crc32: Crc32(0),
-        raw_len: 0,
-        stored_len: 0,
-    };
-}
-
-impl Opening {
-    pub(crate) fn entry(&self, header_offset: u64, totals: Totals) -> Entry<'_> {
-        Entry {
-            name: &self.name,
-            compression: self.compression,
-            modified_at: self.modified_at,
-            mode: self.mode,
-            descriptor: self.totals.is_none(),
-            header_offset,
-            crc32: totals.crc32,
-            raw_len: totals.raw_len,
-            stored_len: totals.stored_len,
-        }
     }
 }
 

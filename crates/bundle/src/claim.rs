@@ -215,7 +215,7 @@ pub(crate) fn resume(
         let attempted = format!("continue {}", paths.partial.display());
         Failure::io(FailureKind::Refused, attempted, error)
     };
-    let generations = state.generations.clone();
+    let (generations, bases) = (state.generations.clone(), state.bases.clone());
     let valid_len = state.valid_len;
     let Recovered {
         members,
@@ -254,6 +254,7 @@ pub(crate) fn resume(
     let resumed = Resumed {
         begun_at: begin.at,
         generations,
+        bases,
         members: members.len(),
         bytes: len,
         cut_off: before.saturating_sub(len),

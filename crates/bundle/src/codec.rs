@@ -33,6 +33,7 @@ pub(crate) struct EncodedChunk {
     pub(crate) blake3: Digest,
     /// Raw deflate ending in a sync flush; `None` if it would not be smaller.
     deflated: Option<Bytes>,
+    copied: bool,
 }
 
 impl EncodedChunk {
@@ -46,8 +47,25 @@ impl EncodedChunk {
             crc32: Crc32::of(&raw),
             blake3: Digest::of(&raw),
             deflated,
+            copied: false,
             raw,
         }
+    }
+
+    /// A chunk that was compressed before and whose hashes were checked.
+    pub(crate) fn copied(raw: Bytes, crc32: Crc32, blake3: Digest, deflated: Bytes) -> Self {
+        Self {
+            raw,
+            crc32,
+            blake3,
+            deflated: Some(deflated),
+            copied: true,
+        }
+    }
+
+    /// Whether its compressed bytes were copied out of an older bundle.
+    pub(crate) fn is_copied(&self) -> bool {
+        self.copied
     }
 
     /// Whether compression made it smaller.

@@ -12,11 +12,11 @@ use arkstream_pipeline::{Failure, FailureKind, MemberFacts, Published, fault};
 
 use crate::{
     appender::Appender,
-    appender::{Opening, Totals},
     codec::{EncodedChunk, STREAM_END},
     durable,
     framing::{Entry, end_records},
     hashing::hex,
+    opening::{Opening, Totals},
     trailer::Trailer,
 };
 
@@ -29,6 +29,9 @@ pub(crate) fn publish(mut out: Appender, mut manifest: Manifest) -> Result<Publi
     manifest.dead_ranges = std::mem::take(&mut out.dead);
     manifest.dead_ranges.sort_by_key(|range| range.offset);
     manifest.components = summarise(&manifest.members);
+    for base in &mut manifest.bases {
+        base.copied = base.copied_in(&manifest.members);
+    }
 
     let (entry, blake3) = append_manifest(&mut out, &manifest)?;
     let trailer = Trailer {

@@ -98,6 +98,7 @@ impl BundleFile {
             mode: DESCRIPTION_MODE,
             rows: None,
             proof: None,
+            copied: None,
             chunks: Vec::new(),
         };
         Ok(Self {

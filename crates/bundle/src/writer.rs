@@ -16,7 +16,8 @@ use sha2::Sha256;
 use tokio::sync::{mpsc, oneshot};
 
 use arkstream_format::{
-    CHUNK_SIZE, Component, Compression, Crc32, Generation, Manifest, Member, Proof, RunId,
+    BaseBundle, CHUNK_SIZE, Component, Compression, Crc32, Generation, Manifest, Member, Proof,
+    RunId,
 };
 use arkstream_pipeline::{
     BundleSink, Failure, FailureKind, MemberFacts, MemberSpec, MemberWriter, PendingReceipt,
@@ -24,13 +25,16 @@ use arkstream_pipeline::{
 };
 
 use crate::{
-    appender::{Appender, Command, Opening, Totals},
+    appender::{Appender, Command},
     claim::{begun, claim, resume, start_journal},
     codec::{EncodedChunk, STREAM_END},
     earlier::{Candidate, CandidateKind},
     framing::check_name,
     hashing::HashingFile,
+    older::{Older, Origin},
+    opening::{Opening, Totals},
     publish,
+    reader::BundleFile,
     space::SpaceWait,
     streamed::StreamedMember,
 };
@@ -101,6 +105,8 @@ pub struct Resumed {
     pub begun_at: DateTime<Utc>,
     /// Barriers passed so far.
     pub generations: Vec<Generation>,
+    /// Older bundles that members were copied out of.
+    pub bases: Vec<BaseBundle>,
     /// Finished members.
     pub members: usize,
     /// Bytes of the file that are built upon.
@@ -113,6 +119,18 @@ pub struct Resumed {
     pub damaged: Vec<String>,
 }
 
+/// A bundle that was begun or continued.
+pub struct Opened {
+    /// It takes members from now on.
+    pub writer: BundleWriter,
+    /// What an interrupted run left.
+    pub resumed: Option<Resumed>,
+    /// Generations of members that are there already, here or in the older bundle.
+    pub generations: Vec<Generation>,
+    /// Older bundles that members are or were copied out of.
+    pub bases: Vec<BaseBundle>,
+}
+
 /// A bundle that is being written.
 pub struct BundleWriter {
     commands: mpsc::Sender<Command>,
@@ -121,6 +139,7 @@ pub struct BundleWriter {
     failed: Arc<Mutex<Option<Failure>>>,
     /// Whether there may be members to compare with.
     compares: Arc<AtomicBool>,
+    older: Option<Arc<Older>>,
 }
 
 impl BundleWriter {
@@ -136,8 +155,23 @@ impl BundleWriter {
         leftover: Leftover,
         wait: SpaceWait,
     ) -> Result<(Self, Option<Resumed>), Failure> {
+        let opened = Self::open_upon(paths, beginning, leftover, wait, None)?;
+        Ok((opened.writer, opened.resumed))
+    }
+
+    /// The same; what is proven unchanged since the bundle `base` was written is copied out of it.
+    ///
+    /// # Errors
+    /// As [`BundleWriter::open`].
+    pub fn open_upon(
+        paths: OutputPaths,
+        beginning: Beginning,
+        leftover: Leftover,
+        wait: SpaceWait,
+        base: Option<BundleFile>,
+    ) -> Result<Opened, Failure> {
         let mut file = claim(&paths)?;
-        let (appender, resumed) = match begun(&paths, &file, &beginning, leftover)? {
+        let (mut appender, resumed) = match begun(&paths, &file, &beginning, leftover)? {
             Some((begin, state, recheck)) => {
                 let (appender, resumed) = resume(paths, file, begin, state, recheck, wait)?;
                 (appender, Some(resumed))
@@ -152,6 +186,13 @@ impl BundleWriter {
                 (Appender::new(paths, file, 0, journal), None)
             }
         };
+        let (mut generations, mut bases) = match &resumed {
+            Some(resumed) => (resumed.generations.clone(), resumed.bases.clone()),
+            None => Default::default(),
+        };
+        let older = base
+            .map(|base| appender.build_upon(base, &mut generations, &mut bases))
+            .transpose()?;
         let (commands, receiver) = mpsc::channel(QUEUE);
         let failed = Arc::new(Mutex::new(None));
         let for_thread = Arc::clone(&failed);
@@ -164,8 +205,14 @@ impl BundleWriter {
             lane: Arc::default(),
             failed,
             compares: Arc::new(AtomicBool::new(resumed.is_some())),
+            older,
         };
-        Ok((writer, resumed))
+        Ok(Opened {
+            writer,
+            resumed,
+            generations,
+            bases,
+        })
     }
 
     fn channel(&self) -> Channel {
@@ -173,6 +220,7 @@ impl BundleWriter {
             commands: self.commands.clone(),
             failed: Arc::clone(&self.failed),
             compares: Arc::clone(&self.compares),
+            older: self.older.clone(),
         }
     }
 
@@ -190,6 +238,7 @@ pub(crate) struct Channel {
     pub(crate) commands: mpsc::Sender<Command>,
     failed: Arc<Mutex<Option<Failure>>>,
     compares: Arc<AtomicBool>,
+    older: Option<Arc<Older>>,
 }
 
 impl Channel {
@@ -233,8 +282,17 @@ impl Channel {
         self.ask(|reply| Command::Candidate(name, reply)).await
     }
 
+    /// Where a chunk of a member may be found compressed.
+    pub(crate) fn origin(&self, spec: &MemberSpec, index: usize) -> Option<Origin> {
+        self.older.as_ref()?.origin(&spec.name, index)
+    }
+
     /// Keeps a member whose bytes turned out to be the same.
-    pub(crate) async fn keep(&self, name: &str, proof: Option<Proof>) -> Result<Member, Failure> {
+    pub(crate) async fn keep(
+        &self,
+        name: &str,
+        proof: Option<Proof>,
+    ) -> Result<Option<Member>, Failure> {
         let name = name.to_owned();
         self.ask(|done| Command::Keep { name, proof, done }).await
     }
@@ -303,10 +361,25 @@ impl Channel {
 }
 
 /// Hashing and compression belong on the blocking pool, which runs as many as there are permits.
-async fn encode(raw: Bytes, compression: Compression) -> Result<EncodedChunk, Failure> {
-    tokio::task::spawn_blocking(move || EncodedChunk::new(raw, compression))
+async fn encode(
+    raw: Bytes,
+    compression: Compression,
+    origin: Option<Origin>,
+) -> Result<EncodedChunk, Failure> {
+    tokio::task::spawn_blocking(move || encoded(raw, compression, origin.as_ref()))
         .await
         .map_err(|error| Failure::new(FailureKind::Internal, "compress a chunk", error))
+}
+
+/// A chunk, copied where it was compressed before.
+pub(crate) fn encoded(
+    raw: Bytes,
+    compression: Compression,
+    origin: Option<&Origin>,
+) -> EncodedChunk {
+    let origin = origin.filter(|_| compression == Compression::Deflate);
+    let copied = origin.and_then(|origin| origin.encoded(&raw));
+    copied.unwrap_or_else(|| EncodedChunk::new(raw, compression))
 }
 
 fn check_spec(spec: &MemberSpec) -> Result<(), Failure> {
@@ -333,14 +406,15 @@ impl Sink for BundleWriter {
             && candidate.kind == CandidateKind::Whole
             && candidate.looks_like(spec.mode, spec.modified_at)
             && candidate.holds(&bytes)
+            && let Some(member) = channel.keep(&spec.name, facts.proof.clone()).await?
         {
-            let member = channel.keep(&spec.name, facts.proof).await?;
             return Ok(PendingReceipt::delivered(member));
         }
         let mut chunks = Vec::new();
         while !bytes.is_empty() {
             let raw = bytes.split_to(bytes.len().min(CHUNK_SIZE));
-            chunks.push((encode(raw, spec.compression).await?, None));
+            let origin = channel.origin(&spec, chunks.len());
+            chunks.push((encode(raw, spec.compression, origin).await?, None));
         }
         let _lane = self.lane.lock().await;
         channel.append_whole(&spec, chunks, facts).await
@@ -362,13 +436,18 @@ impl Sink for BundleWriter {
     }
 
     async fn earlier(&self, component: Component) -> Result<Vec<Member>, Failure> {
-        if !self.compares.load(Ordering::Relaxed) {
+        if self.older.is_none() && !self.compares.load(Ordering::Relaxed) {
             return Ok(Vec::new());
         }
         self.ask(|reply| Command::Earlier(component, reply)).await
     }
 
-    async fn keep(&self, name: &str, proof: Option<Proof>) -> Result<Member, Failure> {
+    async fn keep(&self, name: &str, proof: Option<Proof>) -> Result<Option<Member>, Failure> {
+        // What is copied takes its place between the members that stream.
+        let _lane = match self.older {
+            Some(_) => Some(self.lane.lock().await),
+            None => None,
+        };
         self.channel().keep(name, proof).await
     }
 

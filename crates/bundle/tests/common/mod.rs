@@ -33,6 +33,7 @@ pub(crate) fn manifest() -> Manifest {
         chroma: None,
         graph: None,
         sealing: None,
+        bases: Vec::new(),
     }
 }
 

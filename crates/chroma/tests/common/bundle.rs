@@ -45,6 +45,7 @@ impl MemoryBundle {
                 chroma: Some(summary(directory)),
                 graph: None,
                 sealing: None,
+                bases: Vec::new(),
             },
             data: BTreeMap::new(),
         };
@@ -82,6 +83,7 @@ impl MemoryBundle {
             mode: 0o640,
             rows: None,
             proof: None,
+            copied: None,
             chunks,
         });
         self.data.insert(name, bytes);

@@ -35,6 +35,7 @@ impl Pieces {
                 mode: 0o644,
                 rows: None,
                 proof: None,
+                copied: None,
                 chunks: chunks
                     .iter()
                     .map(|chunk| listed(chunk.as_deref().unwrap_or_default()))
@@ -59,6 +60,7 @@ impl Pieces {
             chroma: None,
             graph: None,
             sealing: None,
+            bases: Vec::new(),
         };
         let chunks = members
             .into_iter()

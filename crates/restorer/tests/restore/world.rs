@@ -328,6 +328,7 @@ pub(crate) fn restoring_of(version: &str) -> Restoring {
             chroma: None,
             graph: None,
             sealing: None,
+            bases: Vec::new(),
         })),
         id: "0123456789abcdef".to_owned(),
         observer: Arc::new(Silent),
