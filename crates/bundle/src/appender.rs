@@ -11,6 +11,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     io::{self, BufWriter, Write as _},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -29,7 +30,7 @@ use crate::{
     earlier::{Candidate, TornTail},
     hashing::{HashingFile, sha256_state},
     journal::JournalWriter,
-    offers::Offers,
+    older::Older,
     opening::{OpenMember, Opening, Totals},
     resume::end_of,
     writer::OutputPaths,
@@ -86,7 +87,7 @@ pub(crate) struct Appender {
     /// Members of an interrupted run that nobody has kept or replaced yet.
     pub(crate) earlier: BTreeMap<String, Member>,
     /// Members of an older bundle.
-    pub(crate) offers: Option<Offers>,
+    pub(crate) older: Option<Arc<Older>>,
     /// The member at whose streaming it was interrupted.
     pub(crate) torn: Option<TornTail>,
     pub(crate) journal: JournalWriter,
@@ -113,7 +114,7 @@ impl Appender {
             dead: Vec::new(),
             base: offset,
             earlier: BTreeMap::new(),
-            offers: None,
+            older: None,
             torn: None,
             journal,
             open: None,

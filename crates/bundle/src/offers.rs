@@ -3,7 +3,7 @@
 //! A member that turns out to be damaged in the middle of its copy is cut off again: nothing of it was
 //! journaled, so the bundle is as if it had never been begun.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use arkstream_format::{BaseBundle, Component, Generation, Member, Proof, journal::Record};
 use arkstream_pipeline::{Failure, FailureKind, MemberFacts};
@@ -14,19 +14,6 @@ use crate::{
     opening::{Opening, Totals},
     reader::BundleFile,
 };
-
-/// An older bundle, and what of it is not offered any more.
-pub(crate) struct Offers {
-    older: Arc<Older>,
-    damaged: HashSet<String>,
-}
-
-impl Offers {
-    fn member(&self, name: &str) -> Option<&Member> {
-        let member = self.older.member(name);
-        member.filter(|_| !self.damaged.contains(name))
-    }
-}
 
 impl Appender {
     /// Offers the members of an older bundle. The journal learns of it, and of the generations that read
@@ -60,26 +47,17 @@ impl Appender {
         }
         self.sync()?;
         let older = Arc::new(older);
-        self.offers = Some(Offers {
-            older: Arc::clone(&older),
-            damaged: HashSet::new(),
-        });
+        self.older = Some(Arc::clone(&older));
         Ok(older)
     }
 
     /// Members of an older bundle in whose place there is nothing yet.
     pub(crate) fn offered_of(&self, component: Component) -> impl Iterator<Item = &Member> {
-        let offers = self.offers.iter();
-        let members =
-            offers.flat_map(|offers| offers.older.members().map(move |member| (offers, member)));
-        members
-            .filter(move |(offers, member)| {
-                member.component == component
-                    && !offers.damaged.contains(&member.name)
-                    && !self.earlier.contains_key(&member.name)
-                    && !self.names.contains(&member.name)
-            })
-            .map(|(_, member)| member)
+        let older = self.older.iter();
+        let members = older.flat_map(move |older| older.members(component));
+        members.filter(|member| {
+            !self.earlier.contains_key(&member.name) && !self.names.contains(&member.name)
+        })
     }
 
     /// Copies a member out of the older bundle; `None` where it is damaged there.
@@ -88,9 +66,9 @@ impl Appender {
         name: &str,
         proof: Option<Proof>,
     ) -> Result<Option<Member>, Failure> {
-        let offered = self.offers.as_ref().and_then(|offers| {
-            let member = offers.member(name)?;
-            Some((Arc::clone(&offers.older), member.clone()))
+        let offered = self.older.as_ref().and_then(|older| {
+            let member = older.member(name)?;
+            Some((Arc::clone(older), member.clone()))
         });
         let Some((older, there)) = offered else {
             let attempted = format!("keep member {name}");
@@ -116,9 +94,6 @@ impl Appender {
             let Some(stored) = older.read(&there, chunk) else {
                 self.open = None;
                 self.cut_at(start, before)?;
-                if let Some(offers) = &mut self.offers {
-                    offers.damaged.insert(there.name);
-                }
                 return Ok(None);
             };
             self.append_stored(&stored, chunk.clone())?;
@@ -135,8 +110,8 @@ impl Appender {
 
     /// Counts bytes of the open member that were copied out of the older bundle.
     pub(crate) fn count_copied(&mut self, bytes: u32) {
-        if let (Some(open), Some(offers)) = (&mut self.open, &self.offers) {
-            open.count_copied(offers.older.base.number, bytes);
+        if let (Some(open), Some(older)) = (&mut self.open, &self.older) {
+            open.count_copied(older.base.number, bytes);
         }
     }
 }

@@ -17,10 +17,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
@@ -38,7 +35,7 @@ use crate::{
 /// Members that describe a bundle as a whole stand there.
 const INDEX_DIR: &str = "index/";
 
-/// Warnings about damage, at most. Each member that is made anew is logged besides.
+/// Members whose damage is told, at most. Each one that is made anew is logged besides.
 const WARNINGS: usize = 8;
 
 /// An older bundle that members are copied out of.
@@ -48,7 +45,8 @@ pub(crate) struct Older {
     file: File,
     members: BTreeMap<String, Member>,
     observer: Arc<dyn Observer>,
-    warnings: AtomicUsize,
+    /// Names of members that are not what the manifest says.
+    damaged: Mutex<BTreeSet<String>>,
 }
 
 /// Where a chunk of a stream may be found.
@@ -121,17 +119,27 @@ impl Older {
             file,
             members,
             observer,
-            warnings: AtomicUsize::new(0),
+            damaged: Mutex::default(),
         };
         Adopted { older, generations }
     }
 
-    pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
-        self.members.values()
+    /// Members of a component that are not known to be damaged.
+    pub(crate) fn members(&self, component: Component) -> impl Iterator<Item = &Member> {
+        let damaged = self.damaged().clone();
+        let members = self.members.values();
+        members
+            .filter(move |member| member.component == component && !damaged.contains(&member.name))
     }
 
+    /// The member of that name, unless it is known to be damaged.
     pub(crate) fn member(&self, name: &str) -> Option<&Member> {
-        self.members.get(name)
+        let member = self.members.get(name);
+        member.filter(|_| !self.damaged().contains(name))
+    }
+
+    fn damaged(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The stored bytes of a chunk; `None` when they are not what the manifest says, which is told.
@@ -141,14 +149,17 @@ impl Older {
             Ok(None) => format!("the bytes at {} do not have their BLAKE3", chunk.offset),
             Err(error) => format!("the bytes at {} cannot be read: {error}", chunk.offset),
         };
-        let before = self.warnings.fetch_add(1, Ordering::Relaxed);
-        let more = match before + 1 {
-            WARNINGS => "; more of this is not told",
-            _ => "",
+        let name = &member.name;
+        let (is_new, count) = {
+            let mut damaged = self.damaged();
+            (damaged.insert(name.clone()), damaged.len())
         };
-        if before < WARNINGS {
-            let name = &member.name;
+        if is_new && count <= WARNINGS {
             let path = self.path.display();
+            let more = match count {
+                WARNINGS => "; more of this is not told",
+                _ => "",
+            };
             self.observer.event(&Event::Warning(format!(
                 "{path} is damaged in {name}: {why}; it is made anew{more}"
             )));
@@ -169,7 +180,7 @@ impl Older {
 impl Origin {
     /// `raw` as the older bundle has it compressed, if it is the same chunk. Blocks.
     pub(crate) fn encoded(&self, raw: &Bytes) -> Option<EncodedChunk> {
-        let member = self.older.member(&self.name)?;
+        let member = self.older.members.get(&self.name)?;
         let chunk = member.chunks.get(self.index)?;
         // What did not shrink there is not worth reading; it is written as it is.
         let shrank = chunk.stored_len < chunk.raw_len;

@@ -1,4 +1,4 @@
-//! A member that is being written: what its header says, and what has come since.
+//! A member between its first header byte and its last byte.
 
 use chrono::{DateTime, Utc};
 use sha2::Sha256;
@@ -26,7 +26,6 @@ pub(crate) struct Opening {
     pub(crate) totals: Option<Totals>,
 }
 
-/// The member at the end of the file that is not complete.
 pub(crate) struct OpenMember {
     pub(crate) opening: Opening,
     /// SHA-256 of the file before its header, for a member that streams.

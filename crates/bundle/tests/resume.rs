@@ -2,39 +2,20 @@
 //! guarded.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
 
 use arkstream_bundle::{BundleFile, BundleWriter, Leftover, OutputPaths, Resumed, read_journal};
 use arkstream_format::{Compression, FileProof, Proof};
-use arkstream_pipeline::{BundleReader as _, BundleSink as _, MemberFacts, Published, Sink as _};
-use common::{beginning, manifest, no_wait, noise, spec, text};
+use arkstream_pipeline::{BundleSink as _, MemberFacts, Sink as _};
+use common::{
+    beginning,
+    killed::{Contents, Random, check, kill},
+    manifest, no_wait, noise, spec, text,
+};
 
 mod common;
-
-/// A small random generator, so that a failing seed can be run again.
-struct Random(blake3::OutputReader);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(
-            blake3::Hasher::new()
-                .update(&seed.to_le_bytes())
-                .finalize_xof(),
-        )
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        let mut bytes = [0; 8];
-        self.0.fill(&mut bytes);
-        u64::from_le_bytes(bytes) % limit.max(1)
-    }
-}
-
-/// Members by name: some are put whole, some come in a stream.
-type Contents = BTreeMap<String, (Bytes, bool)>;
 
 fn contents() -> Contents {
     [
@@ -97,57 +78,6 @@ async fn write(writer: &BundleWriter, contents: &Contents, until: Option<(usize,
         }
     }
     writer.sync().await.unwrap();
-}
-
-/// Ends a run as a kill does: the journal up to any byte, the file at least as long as it says, with
-/// whatever behind. Now and then the disk has lied, and the file is shorter.
-fn kill(paths: &OutputPaths, random: &mut Random) {
-    let journal = fs::read(&paths.journal).unwrap();
-    let begin = journal.iter().position(|byte| *byte == b'\n').unwrap() as u64 + 1;
-    let keep = begin + random.below(journal.len() as u64 - begin + 1);
-    fs::write(&paths.journal, &journal[..keep as usize]).unwrap();
-    let durable = read_journal(&paths.journal).unwrap().durable_len as usize;
-    let mut file = fs::read(&paths.partial).unwrap();
-    // A journal without its last lines may also speak of what was cut off since.
-    if random.below(6) == 0 || durable > file.len() {
-        file.truncate(random.below(durable as u64 + 1) as usize);
-        fs::remove_file(&paths.partial).unwrap();
-        fs::write(&paths.partial, file).unwrap();
-        return;
-    }
-    let len = durable + random.below((file.len() - durable) as u64 + 1) as usize;
-    file.truncate(len);
-    match random.below(3) {
-        0 => file[durable..].fill(0),
-        1 => file.extend_from_slice(&noise(9, 100_000)),
-        _ => {}
-    }
-    // Another file, as the writer that was killed may still hold the old one.
-    fs::remove_file(&paths.partial).unwrap();
-    fs::write(&paths.partial, file).unwrap();
-}
-
-fn check(published: &Published, contents: &Contents) {
-    let bytes = fs::read(&published.path).unwrap();
-    let sum: String = Sha256::digest(&bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    assert_eq!(published.sha256, sum);
-    let bundle = BundleFile::open(&published.path).unwrap();
-    assert_eq!(bundle.check_framing(), Vec::new());
-    let names: Vec<&String> = bundle.manifest().members.iter().map(|m| &m.name).collect();
-    assert_eq!(names.len(), contents.len(), "{names:?}");
-    for (name, (expected, _)) in contents {
-        let member = bundle
-            .member(name)
-            .unwrap_or_else(|| panic!("{name} is lost"));
-        let mut found = Vec::new();
-        for index in 0..member.chunks.len() {
-            found.extend_from_slice(&bundle.read_chunk(member, index).unwrap());
-        }
-        assert!(found == *expected, "{name} is not what was written");
-    }
 }
 
 fn paths_in(folder: &Path) -> OutputPaths {
@@ -279,7 +209,7 @@ async fn what_nobody_keeps_or_replaces_is_not_in_the_bundle() {
         .keep("c/dump.sql", Some(proof.clone()))
         .await
         .unwrap();
-    assert_eq!(member.raw_len, kept.0.len() as u64);
+    assert_eq!(member.unwrap().raw_len, kept.0.len() as u64);
     write(&writer, &contents, None).await;
     contents.insert("c/dump.sql".to_owned(), kept);
     let published = writer.publish(manifest()).await.unwrap();

@@ -1,6 +1,8 @@
 //! Members and manifests for tests.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub(crate) mod killed;
+
 use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
