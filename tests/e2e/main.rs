@@ -6,6 +6,7 @@ mod support;
 mod age;
 mod consistency;
 mod failures;
+mod increment;
 mod models;
 mod restore;
 mod resume;
