@@ -6,6 +6,7 @@ mod files;
 mod history;
 mod kills;
 mod rows;
+mod timing;
 
 use std::{
     collections::BTreeSet,
@@ -29,13 +30,13 @@ fn add_messages(stack: &Stack, database: &str) {
     let sql = "INSERT INTO ai_message (conversation_id, role, content) \
         SELECT (SELECT min(id) FROM ai_conversation), 'user', \
           (SELECT string_agg(md5(n::text || m::text), '') FROM generate_series(1, 60) AS m) \
-        FROM generate_series(1, 12000) AS n";
+        FROM generate_series(1, 6000) AS n";
     stack.server.psql(database, sql).expect("messages");
 }
 
 /// The newest rows of the messages, one in a hundred, as those of a day are.
 const NEWEST: &str =
-    "UPDATE ai_message SET role = 'other' WHERE id > (SELECT max(id) - 120 FROM ai_message)";
+    "UPDATE ai_message SET role = 'other' WHERE id > (SELECT max(id) - 60 FROM ai_message)";
 
 fn new_out() -> PathBuf {
     scratch("increment").join("bundle.zip")
@@ -44,7 +45,8 @@ fn new_out() -> PathBuf {
 /// A backup of everything in the shared stack, of that copy of the database.
 fn backup(database: &str, out: &Path) -> Command {
     let mut command = Stack::shared().backup_of(database, out);
-    command.args(["--memory", "32MiB", "--json"]);
+    // Small parts, so that there are several.
+    command.args(["--memory", "32MiB", "--jobs", "4", "--json"]);
     command
 }
 

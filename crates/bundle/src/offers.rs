@@ -75,9 +75,21 @@ impl Appender {
             let why = "neither an interrupted run nor an older bundle left one of that name";
             return Err(Failure::new(FailureKind::Internal, attempted, why));
         };
+        let mut first = None;
+        if let Some(chunk) = there.chunks.first() {
+            first = older.read(&there, chunk);
+            if first.is_none() {
+                return Ok(None);
+            }
+        }
         self.abandon("given up")?;
         self.close_torn()?;
-        let (start, before) = (self.offset, self.sha256()?);
+        let start = self.offset;
+        // Most members have one chunk, which is known to be good.
+        let before = match there.chunks.len() {
+            0 | 1 => None,
+            _ => Some(self.sha256()?),
+        };
         self.open(Opening {
             name: there.name.clone(),
             component: there.component,
@@ -91,9 +103,11 @@ impl Appender {
             }),
         })?;
         for chunk in &there.chunks {
-            let Some(stored) = older.read(&there, chunk) else {
+            let Some(stored) = first.take().or_else(|| older.read(&there, chunk)) else {
                 self.open = None;
-                self.cut_at(start, before)?;
+                if let Some(before) = before {
+                    self.cut_at(start, before)?;
+                }
                 return Ok(None);
             };
             self.append_stored(&stored, chunk.clone())?;

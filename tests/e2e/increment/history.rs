@@ -37,7 +37,7 @@ impl World {
     fn backup(&self, base: Option<&Path>) -> Bundle {
         let out = new_out();
         let mut command = self.stack.backup_of(&self.stack.odoo, &out);
-        command.args(["--memory", "32MiB", "--json"]);
+        command.args(["--memory", "32MiB", "--jobs", "4", "--json"]);
         if let Some(base) = base {
             command.arg("--base").arg(base);
         }
