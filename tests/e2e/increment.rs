@@ -30,13 +30,13 @@ fn add_messages(stack: &Stack, database: &str) {
     let sql = "INSERT INTO ai_message (conversation_id, role, content) \
         SELECT (SELECT min(id) FROM ai_conversation), 'user', \
           (SELECT string_agg(md5(n::text || m::text), '') FROM generate_series(1, 60) AS m) \
-        FROM generate_series(1, 6000) AS n";
+        FROM generate_series(1, 10000) AS n";
     stack.server.psql(database, sql).expect("messages");
 }
 
 /// The newest rows of the messages, one in a hundred, as those of a day are.
 const NEWEST: &str =
-    "UPDATE ai_message SET role = 'other' WHERE id > (SELECT max(id) - 60 FROM ai_message)";
+    "UPDATE ai_message SET role = 'other' WHERE id > (SELECT max(id) - 100 FROM ai_message)";
 
 fn new_out() -> PathBuf {
     scratch("increment").join("bundle.zip")
@@ -46,7 +46,7 @@ fn new_out() -> PathBuf {
 fn backup(database: &str, out: &Path) -> Command {
     let mut command = Stack::shared().backup_of(database, out);
     // Small parts, so that there are several.
-    command.args(["--memory", "32MiB", "--jobs", "4", "--json"]);
+    command.args(["--memory", "32MiB", "--jobs", "2", "--json"]);
     command
 }
 

@@ -40,7 +40,7 @@ fn what_is_damaged_there_is_told_and_exported_again() {
     let_files_settle();
     let first = full(&database);
     let hit = [
-        "models/ai.message/part-00002",
+        "models/ai.message/part-00001",
         "odoo_data/filestore/",
         "postgres_graph_dump.sql",
         "link_lists.bin",

@@ -37,7 +37,7 @@ impl World {
     fn backup(&self, base: Option<&Path>) -> Bundle {
         let out = new_out();
         let mut command = self.stack.backup_of(&self.stack.odoo, &out);
-        command.args(["--memory", "32MiB", "--jobs", "4", "--json"]);
+        command.args(["--memory", "32MiB", "--jobs", "2", "--json"]);
         if let Some(base) = base {
             command.arg("--base").arg(base);
         }
@@ -77,7 +77,7 @@ fn after_a_restart_rows_are_compared_and_after_a_revert_no_row_is_wrong() {
     let second = world.backup(Some(&first.path));
     let parts = messages(&second);
     let again = parts.iter().filter(|part| part["generation"] == 2).count();
-    assert!((1..=3).contains(&again), "{again} of {}", parts.len());
+    assert!((1..=2).contains(&again), "{again} of {}", parts.len());
     assert_eq!(kept(&parts, "content"), parts.len() - again);
     let (whole, all) = copied(&second, "models");
     assert!(whole + again as u64 >= all, "{whole} of {all}");
