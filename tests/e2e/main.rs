@@ -8,6 +8,7 @@ mod consistency;
 mod copy;
 mod failures;
 mod golden;
+mod increment;
 mod models;
 mod restore;
 mod resume;

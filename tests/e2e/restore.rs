@@ -1,5 +1,6 @@
 //! `arkstream restore`, `undo`, `forget`, `restores`, on a stack of their own.
 
+mod based;
 mod compare;
 mod kills;
 mod left_behind;

@@ -12,7 +12,11 @@ use crate::support::{Bundle, Profile, Stack, arkstream, python, run, scratch, so
 /// Compares a bundle with a database by pyarrow and psql, tables that travel whole as wholes, and
 /// lets DuckDB count. Returns what `compare.py` found, whatever that is.
 pub(crate) fn compare(bundle: &Bundle, database: &str) -> Value {
-    let stack = Stack::shared();
+    compare_on(Stack::shared(), bundle, database)
+}
+
+/// The same with a database of another stack's server.
+pub(crate) fn compare_on(stack: &Stack, bundle: &Bundle, database: &str) -> Value {
     let psql = stack.server.bin_dir().join("psql");
     let mut command = python();
     command

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 
 use arkstream_format::{
-    Component, Compression, DatabaseInfo, ExportStatus, FORMAT_VERSION, Generation, Manifest,
-    Member, Metadata, ModelEntry, ModelStatus, Omission, RunId, member_names,
+    BaseBundle, BasedOn, Component, Compression, DatabaseInfo, ExportStatus, FORMAT_VERSION,
+    Generation, Manifest, Member, Metadata, ModelEntry, ModelStatus, Omission, RunId, member_names,
 };
 use arkstream_pipeline::{
     BundleSink, Failure, FailureKind, MemberFacts, MemberSpec, Run, SourceReport,
@@ -79,7 +79,7 @@ pub(crate) async fn write(
 
     // Last: it covers all members before it.
     let members = sink.members().await?;
-    let metadata = metadata(&facts, &models, finished, &members);
+    let metadata = metadata(&facts, &models, finished, run, &members);
     put(
         sink,
         run,
@@ -121,6 +121,7 @@ fn metadata(
     facts: &StackFacts,
     models: &[ModelEntry],
     finished: &Finished<'_>,
+    run: &Run,
     members: &[Member],
 ) -> Metadata {
     let mut sizes: BTreeMap<&str, u64> = BTreeMap::new();
@@ -176,6 +177,23 @@ fn metadata(
         run_id: finished.run_id.clone(),
         arkstream_version: finished.version.to_owned(),
         database_uuid: facts.database_uuid.clone(),
+        based_on: run
+            .bases
+            .iter()
+            .map(|base| based_on(base, members))
+            .collect(),
+    }
+}
+
+fn based_on(base: &BaseBundle, members: &[Member]) -> BasedOn {
+    let mut base = base.clone();
+    base.copied = base.copied_in(members);
+    let all = base.copied_sum();
+    BasedOn {
+        run_id: base.run_id,
+        timestamp: base.taken_at,
+        members: all.members,
+        size: human_size(all.bytes),
     }
 }
 
@@ -215,6 +233,7 @@ pub(crate) fn manifest(finished: &Finished<'_>, run: &Run) -> Manifest {
         },
         started_at: run.begun_at,
         generations,
+        bases: run.bases.clone(),
         components: BTreeMap::new(),
         members: Vec::new(),
         dead_ranges: Vec::new(),

@@ -82,6 +82,7 @@ fn manifest() -> Manifest {
         chroma: None,
         graph: None,
         salvage: None,
+        bases: Vec::new(),
         sealing: None,
     }
 }

@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sha2::Sha256;
 use tokio::sync::{mpsc, oneshot};
 
 use arkstream_format::{
@@ -31,11 +32,11 @@ use crate::{
     hashing::{HashingFile, sha256_state},
     index::Index,
     journal::JournalWriter,
+    older::Older,
+    opening::{OpenMember, Opening, Totals},
     resume::end_of,
     writer::OutputPaths,
 };
-
-pub(crate) use crate::opening::{OpenMember, Opening, Totals};
 
 /// Data that may wait for a sync.
 const GROUP_BYTES: u64 = 64 << 20;
@@ -67,7 +68,7 @@ pub(crate) enum Command {
     Keep {
         name: String,
         proof: Option<Proof>,
-        done: oneshot::Sender<Result<Member, Failure>>,
+        done: oneshot::Sender<Result<Option<Member>, Failure>>,
     },
     SetAside(oneshot::Sender<Result<(), Failure>>),
     /// Hands the file over to whoever completes the bundle; the thread ends.
@@ -88,6 +89,8 @@ pub(crate) struct Appender {
     pub(crate) base: u64,
     /// Members of an interrupted run that nobody has kept or replaced yet.
     pub(crate) earlier: BTreeMap<String, Member>,
+    /// Members of an older bundle.
+    pub(crate) older: Option<Arc<Older>>,
     /// The member at whose streaming it was interrupted.
     pub(crate) torn: Option<TornTail>,
     pub(crate) journal: JournalWriter,
@@ -119,6 +122,7 @@ impl Appender {
             dead: Vec::new(),
             base: offset,
             earlier: BTreeMap::new(),
+            older: None,
             torn: None,
             journal,
             index,
@@ -209,10 +213,7 @@ impl Appender {
         // For a member that streams: it may be given up and taken up again.
         let before = match opening.totals {
             Some(_) => None,
-            None => {
-                self.out.flush().map_err(|error| self.failure(error))?;
-                Some(self.out.get_ref().sha256.clone())
-            }
+            None => Some(self.sha256()?),
         };
         let header_offset = self.offset;
         let totals = opening.totals.unwrap_or(Totals::UNKNOWN);
@@ -226,6 +227,7 @@ impl Appender {
             crc32: Crc32::default(),
             raw_len: 0,
             chunks: Vec::new(),
+            copied: None,
         };
         // A member whose sizes were known is buffered whole, so it is journaled whole.
         if open.opening.totals.is_none() {
@@ -233,6 +235,12 @@ impl Appender {
         }
         self.open = Some(open);
         Ok(())
+    }
+
+    /// SHA-256 of everything appended so far.
+    pub(crate) fn sha256(&mut self) -> Result<Sha256, Failure> {
+        self.out.flush().map_err(|error| self.failure(error))?;
+        Ok(self.out.get_ref().sha256.clone())
     }
 
     pub(crate) fn note(&mut self, record: &Record) -> Result<(), Failure> {
@@ -261,7 +269,11 @@ impl Appender {
                 Compression::Deflate => Some(Digest::of(&stored)),
             },
         };
-        self.append_stored(&stored, chunk)
+        self.append_stored(&stored, chunk)?;
+        if encoded.is_copied() {
+            self.count_copied(stored.len() as u32);
+        }
+        Ok(())
     }
 
     /// Appends a chunk's stored bytes. Its offset is set here.
@@ -313,6 +325,7 @@ impl Appender {
             mode: open.opening.mode,
             rows: facts.rows,
             proof: facts.proof,
+            copied: open.copied,
             chunks: open.chunks,
         })
     }
@@ -323,11 +336,16 @@ impl Appender {
         receipt: oneshot::Sender<Receipt>,
     ) -> Result<(), Failure> {
         let member = self.end_data(facts)?;
+        self.receipts.push((receipt, member.clone()));
+        self.take(member)
+    }
+
+    /// Takes a complete member at the end of the file into the bundle.
+    pub(crate) fn take(&mut self, member: Member) -> Result<(), Failure> {
         self.note(&Record::Member {
             member: Box::new(member.clone()),
             end_offset: self.offset,
         })?;
-        self.receipts.push((receipt, member.clone()));
         self.names.insert(member.name.clone());
         self.members.push(member);
         self.index_if_due()?;

@@ -231,7 +231,7 @@ pub(crate) fn resume(
         let attempted = format!("continue {}", paths.partial.display());
         Failure::io(FailureKind::Refused, attempted, error)
     };
-    let generations = state.generations.clone();
+    let (generations, bases) = (state.generations.clone(), state.bases.clone());
     let mut index = Index::new(begin.run_id, begin.at);
     let valid_len = state.valid_len;
     let Recovered {
@@ -263,6 +263,7 @@ pub(crate) fn resume(
     let resumed = Resumed {
         begun_at: begin.at,
         generations,
+        bases,
         members: members.iter().filter(|member| !member.is_index()).count(),
         bytes: len,
         cut_off: before.saturating_sub(len),

@@ -82,6 +82,7 @@ pub(crate) struct EncodedChunk {
     pub(crate) blake3: Digest,
     /// Raw deflate ending in a sync flush; `None` if it would not be smaller.
     deflated: Option<Bytes>,
+    copied: bool,
 }
 
 impl EncodedChunk {
@@ -95,11 +96,12 @@ impl EncodedChunk {
             crc32: Crc32::of(&raw),
             blake3: Digest::of(&raw),
             deflated,
+            copied: false,
             raw,
         }
     }
 
-    /// A chunk that stands in a bundle already: its stored bytes stay as they are.
+    /// A chunk that stands in a bundle already and has its hashes: its stored bytes stay as they are.
     pub(crate) fn proven(chunk: &Chunk, compression: Compression, bytes: ProvenChunk) -> Self {
         Self {
             raw: bytes.raw,
@@ -109,7 +111,13 @@ impl EncodedChunk {
                 Compression::Stored => None,
                 Compression::Deflate => Some(bytes.stored),
             },
+            copied: true,
         }
+    }
+
+    /// Whether its stored bytes were copied out of another bundle.
+    pub(crate) fn is_copied(&self) -> bool {
+        self.copied
     }
 
     /// Whether compression made it smaller.

@@ -6,8 +6,9 @@ use arkstream_format::{CHUNK_SIZE, Chunk};
 use arkstream_pipeline::{Failure, FailureKind, MemberFacts, MemberSpec};
 
 use crate::{
-    appender::{Command, Totals},
+    appender::Command,
     codec::EncodedChunk,
+    opening::Totals,
     reader::read_proven,
     salvage::changed,
     writer::{BundleWriter, check_spec},

@@ -3,6 +3,8 @@
 //! A finished member is *earlier* until somebody keeps it, writes another one of its name, or the
 //! bundle is published without it; then it is dead bytes. The member at which the run was interrupted
 //! is *torn*: as long as nothing was appended behind it, it can be taken up after any of its chunks.
+//! Members of an older bundle are earlier as well, where the interrupted run left none of their name (see
+//! `offers`).
 
 use std::io::Write as _;
 
@@ -14,9 +16,10 @@ use arkstream_format::{
 use arkstream_pipeline::{Failure, FailureKind, Kept};
 
 use crate::{
-    appender::{Appender, OpenMember, Opening},
+    appender::Appender,
     hashing::{self, sha256_state},
     journal::Torn,
+    opening::{OpenMember, Opening},
     resume::{end_of, read_stored},
 };
 
@@ -79,6 +82,7 @@ impl Appender {
         let members = self.earlier.values();
         members
             .filter(|member| member.component == component)
+            .chain(self.offered_of(component))
             .cloned()
             .collect()
     }
@@ -110,12 +114,14 @@ impl Appender {
         })
     }
 
-    /// Makes an earlier member one of this run.
-    pub(crate) fn keep(&mut self, name: &str, proof: Option<Proof>) -> Result<Member, Failure> {
+    /// Makes an earlier member one of this run; `None` where it is damaged in an older bundle.
+    pub(crate) fn keep(
+        &mut self,
+        name: &str,
+        proof: Option<Proof>,
+    ) -> Result<Option<Member>, Failure> {
         let Some(mut member) = self.earlier.remove(name) else {
-            let attempted = format!("keep member {name}");
-            let why = "the interrupted run left none of that name";
-            return Err(Failure::new(FailureKind::Internal, attempted, why));
+            return self.copy_offered(name, proof);
         };
         if proof.is_some() && proof != member.proof {
             member.proof = proof;
@@ -126,7 +132,7 @@ impl Appender {
         }
         self.names.insert(member.name.clone());
         self.members.push(member.clone());
-        Ok(member)
+        Ok(Some(member))
     }
 
     /// What has the name of a member that is about to be written is superseded.
@@ -178,11 +184,17 @@ impl Appender {
     }
 
     fn cut_off(&mut self, tail: &TornTail) -> Result<(), Failure> {
-        self.sync()?;
+        self.out.flush().map_err(|error| self.failure(error))?;
         let end = tail.torn.end();
         let start = (tail.torn.header_offset, tail.before.clone());
         let sha256 = hashing::hash_up_to(self.out.get_ref().file.as_ref(), start, end)
             .map_err(|error| self.failure(error))?;
+        self.cut_at(end, sha256)
+    }
+
+    /// Cuts off what stands behind `end`; `sha256` is that of the bytes before it.
+    pub(crate) fn cut_at(&mut self, end: u64, sha256: Sha256) -> Result<(), Failure> {
+        self.sync()?;
         // The journal must not speak of what is about to go.
         self.note(&Record::Cut {
             len: end,
@@ -284,6 +296,7 @@ impl OpenMember {
             crc32: Default::default(),
             raw_len: 0,
             chunks: Vec::new(),
+            copied: None,
         };
         for chunk in torn.chunks {
             open.take_chunk(chunk);

@@ -203,7 +203,11 @@ pub(crate) fn append_document(
     let mut at = 0;
     while at < content.len() {
         let end = content.len().min(at + CHUNK_SIZE);
-        let chunk = EncodedChunk::new(content.slice(at..end), Compression::Deflate, Effort::default());
+        let chunk = EncodedChunk::new(
+            content.slice(at..end),
+            Compression::Deflate,
+            Effort::default(),
+        );
         let stored = chunk.stored(Compression::Deflate);
         stored_len += stored.len() as u64;
         hasher.update(&stored);

@@ -9,16 +9,16 @@ use std::{
 use chrono::{DateTime, Utc};
 
 use arkstream_format::{
-    Chunk, DeadRange, Generation, Member, RunId,
+    BaseBundle, Chunk, DeadRange, Generation, Member, RunId,
     journal::{Record, RecordError},
 };
 
 use arkstream_pipeline::fault;
 
 use crate::{
-    appender::Opening,
     disk::{self, Disk, DiskFile, FileRange},
     durable::LocalDisk,
+    opening::Opening,
     resume::end_of,
     space::SpaceWait,
 };
@@ -114,8 +114,10 @@ impl JournalWriter {
 pub struct JournalState {
     /// The first record, if it is whole.
     pub begin: Option<Begin>,
-    /// Barriers passed.
+    /// Barriers passed, those of older bundles among them.
     pub generations: Vec<Generation>,
+    /// Older bundles that members were copied out of.
+    pub bases: Vec<BaseBundle>,
     /// Members that are complete in the file and were not given up later.
     pub members: Vec<Member>,
     /// Dead bytes.
@@ -231,6 +233,7 @@ impl Replay {
                     at,
                 });
             }
+            Record::Base { base } => state.bases.push(base),
             Record::Generation { generation } => state.generations.push(generation),
             Record::Open {
                 name,

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sha2::Sha256;
 
-use arkstream_format::{Chunk, Component, Compression, Crc32, journal::Record};
+use arkstream_format::{Chunk, Component, Compression, Copied, Crc32, journal::Record};
 
 use crate::{codec::STREAM_END, framing::Entry};
 
@@ -35,6 +35,8 @@ pub(crate) struct OpenMember {
     pub(crate) crc32: Crc32,
     pub(crate) raw_len: u64,
     pub(crate) chunks: Vec<Chunk>,
+    /// What of it was copied out of an older bundle.
+    pub(crate) copied: Option<Copied>,
 }
 
 impl OpenMember {
@@ -54,6 +56,11 @@ impl OpenMember {
         self.crc32 = self.crc32.then(chunk.crc32, chunk.raw_len.into());
         self.raw_len += u64::from(chunk.raw_len);
         self.chunks.push(chunk);
+    }
+
+    pub(crate) fn count_copied(&mut self, base: u32, bytes: u32) {
+        let copied = self.copied.get_or_insert(Copied { base, bytes: 0 });
+        copied.bytes += u64::from(bytes);
     }
 }
 

@@ -25,6 +25,9 @@ pub(crate) fn publish(mut out: Appender, mut manifest: Manifest) -> Result<Publi
     manifest.dead_ranges = std::mem::take(&mut out.dead);
     manifest.dead_ranges.sort_by_key(|range| range.offset);
     manifest.components = summarise(&manifest.members);
+    for base in &mut manifest.bases {
+        base.copied = base.copied_in(&manifest.members);
+    }
 
     let (entry, blake3) = append_manifest(&mut out, &manifest)?;
     let trailer = Trailer {

@@ -102,6 +102,7 @@ impl BundleFile {
             mode: DESCRIPTION_MODE,
             rows: None,
             proof: None,
+            copied: None,
             chunks: Vec::new(),
         };
         Ok(Self {
@@ -169,8 +170,7 @@ impl BundleReader for BundleFile {
             .ok_or_else(|| Finding::damage(place(None), "there is no such chunk"))?;
         let end = chunk.offset.saturating_add(chunk.stored_len.into());
         let damage = |what: String| Finding::damage(place(Some((chunk.offset, end))), what);
-        let proven =
-            read_proven(self.file.as_ref(), member.compression, chunk).map_err(damage)?;
+        let proven = read_proven(self.file.as_ref(), member.compression, chunk).map_err(damage)?;
         Ok(proven.raw)
     }
 }

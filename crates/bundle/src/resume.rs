@@ -14,7 +14,6 @@ use sha2::Sha256;
 use arkstream_format::{Chunk, Compression, DeadRange, Digest, Member};
 
 use crate::{
-    appender::Totals,
     check::check_sums,
     codec::{MAX_STORED, STREAM_END},
     disk::DiskFile,
@@ -23,6 +22,7 @@ use crate::{
     framing::Entry,
     hashing,
     journal::{JournalState, Torn, chunk_end},
+    opening::Totals,
 };
 
 /// What was written last is what a crash may have torn: a group of 64 MiB, twice.

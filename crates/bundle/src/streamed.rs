@@ -32,6 +32,8 @@ pub(crate) struct StreamedMember {
     permit: Option<Permit>,
     encoding: VecDeque<(JoinHandle<EncodedChunk>, Permit)>,
     encoding_bytes: u64,
+    /// Chunks of the stream so far.
+    chunks: usize,
 }
 
 /// What the stream is compared with, and how many chunks were equal.
@@ -63,6 +65,7 @@ impl StreamedMember {
             permit: None,
             encoding: VecDeque::new(),
             encoding_bytes: 0,
+            chunks: 0,
         }
     }
 
@@ -113,6 +116,8 @@ impl StreamedMember {
             return Ok(());
         };
         let raw = self.gathered.split().freeze();
+        let origin = self.channel.origin(&self.spec, self.chunks);
+        self.chunks += 1;
         if let Some(comparing) = &mut self.comparing {
             let bytes = raw.clone();
             let digest = tokio::task::spawn_blocking(move || Digest::of(&bytes))
@@ -126,7 +131,7 @@ impl StreamedMember {
             self.diverge().await?;
         }
         self.encoding_bytes += permit.bytes();
-        let task = self.channel.encode(raw, self.spec.compression);
+        let task = self.channel.encode(raw, self.spec.compression, origin);
         self.encoding.push_back((task, permit));
         Ok(())
     }
@@ -187,8 +192,11 @@ impl MemberWriter for StreamedMember {
             if candidate.kind == CandidateKind::Whole
                 && *equal == candidate.chunks.len()
                 && candidate.looks_like(self.spec.mode, self.spec.modified_at)
+                && let Some(member) = self
+                    .channel
+                    .keep(&self.spec.name, facts.proof.clone())
+                    .await?
             {
-                let member = self.channel.keep(&self.spec.name, facts.proof).await?;
                 return Ok(PendingReceipt::delivered(member));
             }
             self.diverge().await?;

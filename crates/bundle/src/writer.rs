@@ -19,7 +19,8 @@ use tokio::{
 };
 
 use arkstream_format::{
-    CHUNK_SIZE, Component, Compression, Crc32, Generation, Manifest, Member, Proof, RunId,
+    BaseBundle, CHUNK_SIZE, Component, Compression, Crc32, Generation, Manifest, Member, Proof,
+    RunId,
 };
 use arkstream_pipeline::{
     BundleSink, Failure, FailureKind, MemberFacts, MemberSpec, MemberWriter, PendingReceipt,
@@ -27,7 +28,7 @@ use arkstream_pipeline::{
 };
 
 use crate::{
-    appender::{Appender, Command, Opening, Totals},
+    appender::{Appender, Command},
     claim::{Place, begun, claim, resume, start_journal},
     codec::{Effort, EncodedChunk, STREAM_END},
     disk::Disk,
@@ -36,7 +37,10 @@ use crate::{
     framing::check_name,
     hashing::HashingFile,
     index::Index,
+    older::{Older, Origin},
+    opening::{Opening, Totals},
     publish,
+    reader::BundleFile,
     space::SpaceWait,
     streamed::StreamedMember,
 };
@@ -107,6 +111,8 @@ pub struct Resumed {
     pub begun_at: DateTime<Utc>,
     /// Barriers passed so far.
     pub generations: Vec<Generation>,
+    /// Older bundles that members were copied out of.
+    pub bases: Vec<BaseBundle>,
     /// Finished members.
     pub members: usize,
     /// Bytes of the file that are built upon.
@@ -119,6 +125,18 @@ pub struct Resumed {
     pub damaged: Vec<String>,
 }
 
+/// A bundle that was begun or continued.
+pub struct Opened {
+    /// It takes members from now on.
+    pub writer: BundleWriter,
+    /// What an interrupted run left.
+    pub resumed: Option<Resumed>,
+    /// Generations of members that are there already, here or in the older bundle.
+    pub generations: Vec<Generation>,
+    /// Older bundles that members are or were copied out of.
+    pub bases: Vec<BaseBundle>,
+}
+
 /// A bundle that is being written.
 pub struct BundleWriter {
     commands: mpsc::Sender<Command>,
@@ -128,6 +146,7 @@ pub struct BundleWriter {
     /// Whether there may be members to compare with.
     compares: Arc<AtomicBool>,
     effort: Effort,
+    older: Option<Arc<Older>>,
 }
 
 impl BundleWriter {
@@ -158,8 +177,34 @@ impl BundleWriter {
         wait: SpaceWait,
     ) -> Result<(Self, Option<Resumed>), Failure> {
         let place = Place { disk, paths };
+        let opened = Self::open_at(place, beginning, leftover, wait, None)?;
+        Ok((opened.writer, opened.resumed))
+    }
+
+    /// As [`Self::open`]; what is proven unchanged since the bundle `base` was written is copied out of it.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_upon(
+        paths: OutputPaths,
+        beginning: Beginning,
+        leftover: Leftover,
+        wait: SpaceWait,
+        base: Option<BundleFile>,
+    ) -> Result<Opened, Failure> {
+        let disk = durable::local();
+        Self::open_at(Place { disk, paths }, beginning, leftover, wait, base)
+    }
+
+    fn open_at(
+        place: Place,
+        beginning: Beginning,
+        leftover: Leftover,
+        wait: SpaceWait,
+        base: Option<BundleFile>,
+    ) -> Result<Opened, Failure> {
         let file = claim(&place)?;
-        let (appender, resumed) = match begun(&place, file.as_ref(), &beginning, leftover)? {
+        let (mut appender, resumed) = match begun(&place, file.as_ref(), &beginning, leftover)? {
             Some((begin, state, recheck)) => {
                 let (appender, resumed) = resume(place, file, begin, state, recheck, wait)?;
                 (appender, Some(resumed))
@@ -179,6 +224,13 @@ impl BundleWriter {
                 )
             }
         };
+        let (mut generations, mut bases) = match &resumed {
+            Some(resumed) => (resumed.generations.clone(), resumed.bases.clone()),
+            None => Default::default(),
+        };
+        let older = base
+            .map(|base| appender.build_upon(base, &mut generations, &mut bases))
+            .transpose()?;
         let (commands, receiver) = mpsc::channel(QUEUE);
         let failed = Arc::new(Mutex::new(None));
         let for_thread = Arc::clone(&failed);
@@ -192,8 +244,14 @@ impl BundleWriter {
             failed,
             compares: Arc::new(AtomicBool::new(resumed.is_some())),
             effort: Effort::default(),
+            older,
         };
-        Ok((writer, resumed))
+        Ok(Opened {
+            writer,
+            resumed,
+            generations,
+            bases,
+        })
     }
 
     /// How much time compression may take. It may be another one than the interrupted run's.
@@ -209,6 +267,7 @@ impl BundleWriter {
             failed: Arc::clone(&self.failed),
             compares: Arc::clone(&self.compares),
             effort: self.effort,
+            older: self.older.clone(),
         }
     }
 
@@ -227,6 +286,7 @@ pub(crate) struct Channel {
     failed: Arc<Mutex<Option<Failure>>>,
     compares: Arc<AtomicBool>,
     effort: Effort,
+    older: Option<Arc<Older>>,
 }
 
 impl Channel {
@@ -270,8 +330,17 @@ impl Channel {
         self.ask(|reply| Command::Candidate(name, reply)).await
     }
 
+    /// Where a chunk of a member may be found compressed.
+    pub(crate) fn origin(&self, spec: &MemberSpec, index: usize) -> Option<Origin> {
+        self.older.as_ref()?.origin(&spec.name, index)
+    }
+
     /// Keeps a member whose bytes turned out to be the same.
-    pub(crate) async fn keep(&self, name: &str, proof: Option<Proof>) -> Result<Member, Failure> {
+    pub(crate) async fn keep(
+        &self,
+        name: &str,
+        proof: Option<Proof>,
+    ) -> Result<Option<Member>, Failure> {
         let name = name.to_owned();
         self.ask(|done| Command::Keep { name, proof, done }).await
     }
@@ -310,10 +379,20 @@ impl Channel {
         self.close(facts).await
     }
 
-    /// Hashes and compresses a chunk on the blocking pool, which runs as many as there are permits.
-    pub(crate) fn encode(&self, raw: Bytes, compression: Compression) -> JoinHandle<EncodedChunk> {
+    /// Hashes and compresses a chunk, or copies it where it was compressed before, on the blocking pool,
+    /// which runs as many as there are permits.
+    pub(crate) fn encode(
+        &self,
+        raw: Bytes,
+        compression: Compression,
+        origin: Option<Origin>,
+    ) -> JoinHandle<EncodedChunk> {
         let effort = self.effort;
-        tokio::task::spawn_blocking(move || EncodedChunk::new(raw, compression, effort))
+        let origin = origin.filter(|_| compression == Compression::Deflate);
+        tokio::task::spawn_blocking(move || {
+            let copied = origin.and_then(|origin| origin.encoded(&raw));
+            copied.unwrap_or_else(|| EncodedChunk::new(raw, compression, effort))
+        })
     }
 
     pub(crate) async fn open(
@@ -373,14 +452,15 @@ impl Sink for BundleWriter {
             && candidate.kind == CandidateKind::Whole
             && candidate.looks_like(spec.mode, spec.modified_at)
             && candidate.holds(&bytes)
+            && let Some(member) = channel.keep(&spec.name, facts.proof.clone()).await?
         {
-            let member = channel.keep(&spec.name, facts.proof).await?;
             return Ok(PendingReceipt::delivered(member));
         }
         let mut chunks = Vec::new();
         while !bytes.is_empty() {
             let raw = bytes.split_to(bytes.len().min(CHUNK_SIZE));
-            let chunk = channel.encode(raw, spec.compression).await;
+            let origin = channel.origin(&spec, chunks.len());
+            let chunk = channel.encode(raw, spec.compression, origin).await;
             chunks.push((chunk.map_err(not_encoded)?, None));
         }
         let _lane = self.lane.lock().await;
@@ -403,13 +483,18 @@ impl Sink for BundleWriter {
     }
 
     async fn earlier(&self, component: Component) -> Result<Vec<Member>, Failure> {
-        if !self.compares.load(Ordering::Relaxed) {
+        if self.older.is_none() && !self.compares.load(Ordering::Relaxed) {
             return Ok(Vec::new());
         }
         self.ask(|reply| Command::Earlier(component, reply)).await
     }
 
-    async fn keep(&self, name: &str, proof: Option<Proof>) -> Result<Member, Failure> {
+    async fn keep(&self, name: &str, proof: Option<Proof>) -> Result<Option<Member>, Failure> {
+        // What is copied takes its place between the members that stream.
+        let _lane = match self.older {
+            Some(_) => Some(self.lane.lock().await),
+            None => None,
+        };
         self.channel().keep(name, proof).await
     }
 

@@ -2,10 +2,9 @@
 //! guarded.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
 
 use arkstream_bundle::{
     BundleFile, BundleWriter, Leftover, OutputPaths, Resumed, read_journal, salvage::salvage,
@@ -14,12 +13,13 @@ use arkstream_format::{Compression, FileProof, Proof};
 use arkstream_pipeline::{
     BundleReader as _, BundleSink as _, MemberFacts, MemberWriter, Published, Sink as _,
 };
-use common::{Random, beginning, described, manifest, no_wait, noise, salvage_options, spec, text};
+use common::{
+    Random, beginning, described,
+    killed::{Contents, check, kill, replace},
+    manifest, no_wait, noise, salvage_options, spec, text,
+};
 
 mod common;
-
-/// Members by name: some are put whole, some come in a stream.
-type Contents = BTreeMap<String, (Bytes, bool)>;
 
 fn contents() -> Contents {
     [
@@ -91,37 +91,6 @@ async fn write(
     torn
 }
 
-/// Ends a run as a kill does: the journal up to any byte, the file at least as long as it says, with
-/// whatever behind. Now and then the disk has lied, and the file is shorter.
-fn kill(paths: &OutputPaths, random: &mut Random) {
-    let journal = fs::read(&paths.journal).unwrap();
-    let begin = journal.iter().position(|byte| *byte == b'\n').unwrap() as u64 + 1;
-    let keep = begin + random.below(journal.len() as u64 - begin + 1);
-    // Other files, as the writer that was killed may still hold the old ones.
-    replace(&paths.journal, &journal[..keep as usize]);
-    let durable = read_journal(&paths.journal).unwrap().durable_len as usize;
-    let mut file = fs::read(&paths.partial).unwrap();
-    // A journal without its last lines may also speak of what was cut off since.
-    if random.below(6) == 0 || durable > file.len() {
-        file.truncate(random.below(durable as u64 + 1) as usize);
-        replace(&paths.partial, &file);
-        return;
-    }
-    let len = durable + random.below((file.len() - durable) as u64 + 1) as usize;
-    file.truncate(len);
-    match random.below(3) {
-        0 => file[durable..].fill(0),
-        1 => file.extend_from_slice(&noise(9, 100_000)),
-        _ => {}
-    }
-    replace(&paths.partial, &file);
-}
-
-fn replace(path: &Path, content: &[u8]) {
-    fs::remove_file(path).unwrap();
-    fs::write(path, content).unwrap();
-}
-
 /// Without manifest and directory, the indexes of all runs together say the same.
 async fn check_indexes(published: &Published, contents: &Contents) {
     let folder = tempfile::tempdir().unwrap();
@@ -147,30 +116,6 @@ async fn check_indexes(published: &Published, contents: &Contents) {
         let member = bundle.member(name).unwrap();
         let chunks = (0..member.chunks.len()).map(|index| bundle.read_chunk(member, index));
         let found: Vec<u8> = chunks.flat_map(|chunk| chunk.unwrap().to_vec()).collect();
-        assert!(found == *expected, "{name} is not what was written");
-    }
-}
-
-fn check(published: &Published, contents: &Contents) {
-    let bytes = fs::read(&published.path).unwrap();
-    let sum: String = Sha256::digest(&bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    assert_eq!(published.sha256, sum);
-    let bundle = BundleFile::open(&published.path).unwrap();
-    assert_eq!(bundle.check_framing(), Vec::new());
-    let written = bundle.manifest().members.iter().filter(|m| !m.is_index());
-    let names: Vec<&String> = written.map(|m| &m.name).collect();
-    assert_eq!(names.len(), contents.len(), "{names:?}");
-    for (name, (expected, _)) in contents {
-        let member = bundle
-            .member(name)
-            .unwrap_or_else(|| panic!("{name} is lost"));
-        let mut found = Vec::new();
-        for index in 0..member.chunks.len() {
-            found.extend_from_slice(&bundle.read_chunk(member, index).unwrap());
-        }
         assert!(found == *expected, "{name} is not what was written");
     }
 }
@@ -304,7 +249,7 @@ async fn what_nobody_keeps_or_replaces_is_not_in_the_bundle() {
         .keep("c/dump.sql", Some(proof.clone()))
         .await
         .unwrap();
-    assert_eq!(member.raw_len, kept.0.len() as u64);
+    assert_eq!(member.unwrap().raw_len, kept.0.len() as u64);
     write(&writer, &contents, None).await;
     contents.insert("c/dump.sql".to_owned(), kept);
     let published = writer.publish(manifest()).await.unwrap();

@@ -95,9 +95,9 @@ impl Taken {
         Ok(Outcome::Taken)
     }
 
-    /// Keeps what an interrupted run, or a generation of this run that was given up, took, where the
-    /// listed files are in the state it read them in. Whether they still are is compared again under
-    /// the lock, as for all others.
+    /// Keeps what an older bundle holds, or an interrupted run or a generation of this run that was
+    /// given up took, where the listed files are in the state it read them in. Whether they still are
+    /// is compared again under the lock, as for all others.
     pub(crate) async fn keep(&mut self, run: &Run, listing: &Listing) -> Result<(), Failure> {
         for member in run.sink.earlier(Component::Chroma).await? {
             let Some(relative) = member.name.strip_prefix(member_names::CHROMA_DIR) else {
@@ -111,17 +111,20 @@ impl Taken {
             let (Some(Proof::File(then)), Some(now)) = (&member.proof, entry.proof()) else {
                 continue;
             };
-            if !then.holds_for(&now) {
-                let why = "the file changed, or had just changed when it was read";
-                run.redo(Component::Chroma, &member.name, why);
-            } else {
-                run.kept(&run.sink.keep(&member.name, None).await?);
+            let why = if !then.holds_for(&now) {
+                "the file changed, or had just changed when it was read"
+            } else if let Some(member) = run.sink.keep(&member.name, None).await? {
+                run.kept(&member);
                 let kept = TakenFile {
                     identity: entry.identity,
                     receipt: None,
                 };
                 self.files.insert(relative.clone(), kept);
-            }
+                continue;
+            } else {
+                "it is damaged in the older bundle"
+            };
+            run.redo(Component::Chroma, &member.name, why);
         }
         Ok(())
     }

@@ -116,6 +116,7 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:
   arkstream backup --odoo-conf /etc/odoo/odoo.conf --out /backup/
   arkstream backup --odoo-db postgresql://odoo@localhost/prod --chroma /srv/chroma --no-graph
+  arkstream backup --odoo-conf /etc/odoo/odoo.conf --out /backup/ --base /backup/
   arkstream backup --odoo-conf odoo.conf --dry-run")]
     Backup(BackupArgs),
     /// Bring a bundle back: staged beside the live data, switched as a whole, reversible.
@@ -294,6 +295,10 @@ pub(crate) struct BackupArgs {
     /// The bundle, or the folder for `sam_ai_complete_backup_YYYYMMDD_HHMMSS.zip`.
     #[arg(long, short, env = "ARKSTREAM_OUT", value_name = "FILE|DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// An older bundle, or a folder of which the newest is taken: what is proven unchanged since is
+    /// copied out of it. The result is a full bundle, which does not need the older one.
+    #[arg(long, value_name = "FILE|DIR")]
+    pub(crate) base: Option<PathBuf>,
     /// Bytes that may be in flight, such as 256MiB; at least 32MiB.  [default: 64MiB a job]
     #[arg(long, env = "ARKSTREAM_MEMORY", value_name = "SIZE", value_parser = units::parse_size)]
     pub(crate) memory: Option<u64>,

@@ -17,7 +17,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Chunk, Component, Compression, Crc32, DeadRange, Generation, Manifest, Member, RunId};
+use crate::{
+    BaseBundle, Chunk, Component, Compression, Crc32, DeadRange, Generation, Manifest, Member,
+    RunId,
+};
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -34,6 +37,11 @@ pub enum Record {
         plan: BTreeMap<String, String>,
         /// When.
         at: DateTime<Utc>,
+    },
+    /// Members are copied out of an older bundle. The generations that read them follow.
+    Base {
+        /// Which one; what was copied is said by the members.
+        base: BaseBundle,
     },
     /// A barrier was passed.
     Generation {

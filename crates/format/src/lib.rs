@@ -11,6 +11,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod age;
+mod base;
 mod component;
 mod copy;
 mod digest;
@@ -24,6 +25,7 @@ mod restore;
 mod salvage;
 pub mod schemas;
 
+pub use base::{BaseBundle, Copied, CopiedSum};
 pub use component::{Component, UnknownComponent};
 pub use copy::CopyRecord;
 pub use digest::{Crc32, Digest, ParseDigestError};
@@ -33,7 +35,7 @@ pub use manifest::{
     ForeignKeyEntry, Generation, Generator, GraphSummary, Manifest, Member, MigrationEntry,
     Omission, PartEntry, ReferenceCheck, Sealing, ServerInfo, SnapshotEntry, TableEntry, TableRole,
 };
-pub use metadata::{DatabaseInfo, ExportStatus, Metadata};
+pub use metadata::{BasedOn, DatabaseInfo, ExportStatus, Metadata};
 pub use model_list::{ModelEntry, ModelStatus};
 pub use proof::{FileProof, KeptBy, Proof, RowVersions, RowsProof};
 pub use restore::{RestorePhase, RestoreRecord, TargetPlace, TargetRecord};

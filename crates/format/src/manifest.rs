@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Component, Crc32, Digest, KeptBy, Proof, RunId, Salvage};
+use crate::{BaseBundle, Component, Copied, Crc32, Digest, KeptBy, Proof, RunId, Salvage};
 
 /// The whole index.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,8 +26,12 @@ pub struct Manifest {
     pub generator: Generator,
     /// When the run began.
     pub started_at: DateTime<Utc>,
-    /// One entry a set of source snapshots; more than one after a resume.
+    /// One entry a set of source snapshots; more than one after a resume, or where parts were copied
+    /// out of an older bundle.
     pub generations: Vec<Generation>,
+    /// Older bundles that members were copied out of. None of them is needed to read this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bases: Vec<BaseBundle>,
     /// Sums per component.
     pub components: BTreeMap<Component, ComponentSummary>,
     /// Every member but the manifest, in the order of their place in the file.
@@ -208,6 +212,9 @@ pub struct Member {
     /// What it was read from, where that can prove it unchanged later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
+    /// What of it was copied out of an older bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied: Option<Copied>,
     /// Its chunks, without gaps.
     pub chunks: Vec<Chunk>,
 }

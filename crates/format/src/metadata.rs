@@ -44,6 +44,22 @@ pub struct Metadata {
     pub arkstream_version: String,
     /// `database.uuid` of the Odoo database, by which a restore knows it again.
     pub database_uuid: Option<String>,
+    /// Older bundles that unchanged members were copied out of. None of them is needed any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub based_on: Vec<BasedOn>,
+}
+
+/// An older bundle that unchanged members were copied out of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BasedOn {
+    /// The run that wrote it.
+    pub run_id: RunId,
+    /// When its snapshots were taken.
+    pub timestamp: DateTime<Utc>,
+    /// Members that were copied.
+    pub members: u64,
+    /// Bytes of the file that were copied, for people: `45.2 MB`.
+    pub size: String,
 }
 
 /// Where the data came from. No secrets.

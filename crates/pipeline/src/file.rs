@@ -96,6 +96,7 @@ mod tests {
             mode: 0o600,
             rows: None,
             proof: None,
+            copied: None,
             chunks: chunks.iter().map(chunk).collect(),
         }
     }

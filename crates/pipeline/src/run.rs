@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use arkstream_format::{Component, Generation, Member, Omission};
+use arkstream_format::{BaseBundle, Component, Generation, Member, Omission};
 use chrono::{DateTime, Utc};
 
 use crate::{Budget, Cancel, Event, Observer, Sink};
@@ -25,8 +25,10 @@ pub struct Run {
     pub jobs: usize,
     /// When the bundle was begun: by this run, or by the interrupted one that it continues.
     pub begun_at: DateTime<Utc>,
-    /// The generations before this one, the oldest first.
+    /// The generations before this one: of an older bundle, and of this one.
     pub generations: Vec<Generation>,
+    /// Older bundles that members are copied out of.
+    pub bases: Vec<BaseBundle>,
     omissions: Arc<Mutex<Vec<Omission>>>,
     redone: Arc<Mutex<BTreeMap<(Component, String), u64>>>,
 }
@@ -48,6 +50,7 @@ impl Run {
             jobs: jobs.max(1),
             begun_at: Utc::now(),
             generations: Vec::new(),
+            bases: Vec::new(),
             omissions: Arc::default(),
             redone: Arc::default(),
         }
@@ -56,7 +59,8 @@ impl Run {
     /// The number of this generation, from 1.
     #[must_use]
     pub fn generation(&self) -> u32 {
-        self.generations.last().map_or(1, |last| last.number + 1)
+        let numbers = self.generations.iter().map(|generation| generation.number);
+        numbers.max().unwrap_or(0) + 1
     }
 
     /// The same run with another set of snapshots, after `given_up` was given up. What was left out is
@@ -92,7 +96,7 @@ impl Run {
             .clone()
     }
 
-    /// Counts a member of an interrupted run that is given up and made again.
+    /// Counts a member of an interrupted run or an older bundle that is not kept, but made again.
     pub fn redo(&self, component: Component, name: &str, reason: &str) {
         self.observer.event(&Event::Redone {
             component,
@@ -110,7 +114,7 @@ impl Run {
         redone.clone()
     }
 
-    /// Tells the observer that a member of an interrupted run is kept.
+    /// Tells the observer that a member of an interrupted run or an older bundle is kept.
     pub fn kept(&self, member: &Member) {
         self.observer.event(&Event::Kept {
             component: member.component,

@@ -64,21 +64,23 @@ pub trait Sink: Send + Sync {
     /// as its buffer is full and keeps it until it is finished.
     ///
     /// Where an interrupted run left a member of that name, the bytes are compared with it chunk by
-    /// chunk, and nothing is written before the first difference.
+    /// chunk, and nothing is written before the first difference. Chunks that equal those of an older
+    /// bundle at the same place are copied out of it instead of being compressed.
     async fn begin(&self, spec: MemberSpec) -> Result<Box<dyn MemberWriter>, Failure>;
 
     /// Turns a finished member into dead bytes: something newer is about to take its name.
     async fn retract(&self, name: &str, reason: &str) -> Result<(), Failure>;
 
-    /// Members of a component that an interrupted run finished and this one has neither kept nor
-    /// replaced. What is never kept is not in the bundle.
+    /// Members of a component that an interrupted run finished, or an older bundle holds, and this one
+    /// has neither kept nor replaced. What is never kept is not in the bundle.
     async fn earlier(&self, _component: Component) -> Result<Vec<Member>, Failure> {
         Ok(Vec::new())
     }
 
     /// Keeps a member that [`Sink::earlier`] names: the caller has proven it unchanged. A newer proof
-    /// replaces the one it has.
-    async fn keep(&self, name: &str, _proof: Option<Proof>) -> Result<Member, Failure> {
+    /// replaces the one it has. `None` where its bytes in an older bundle are damaged: it has to be made
+    /// anew, and is not named any more.
+    async fn keep(&self, name: &str, _proof: Option<Proof>) -> Result<Option<Member>, Failure> {
         Err(Failure::new(
             FailureKind::Internal,
             format!("keep member {name}"),
@@ -104,8 +106,8 @@ pub trait BundleSink: Sink {
     /// Every finished member so far, in the order of the file.
     async fn members(&self) -> Result<Vec<Member>, Failure>;
 
-    /// Completes the bundle and gives it its final name. The manifest's members, components and
-    /// dead ranges are filled in here; everything else is the caller's.
+    /// Completes the bundle and gives it its final name. The manifest's members, components, dead
+    /// ranges and what was copied are filled in here; everything else is the caller's.
     async fn publish(&self, manifest: Manifest) -> Result<Published, Failure>;
 }
 

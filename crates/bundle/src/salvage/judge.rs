@@ -12,8 +12,8 @@ use arkstream_format::{
 use arkstream_pipeline::{Cancel, Event, Failure, Observer};
 
 use crate::{
-    appender::Totals,
     journal::{Torn, chunk_end},
+    opening::Totals,
     reader::read_proven,
     salvage::{
         claims::Truth,
@@ -267,6 +267,7 @@ fn member_of(torn: Torn) -> Member {
         mode: opening.mode,
         rows: None,
         proof: None,
+        copied: None,
         chunks: torn.chunks,
     }
 }

@@ -407,6 +407,7 @@ fn manifest(options: &SalvageOptions, described: Option<Manifest>, facts: Facts)
         graph: None,
         sealing: None,
         salvage: None,
+        bases: Vec::new(),
     });
     if manifest.generations.is_empty() {
         manifest.generations = facts.generations;

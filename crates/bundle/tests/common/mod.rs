@@ -1,6 +1,8 @@
 //! Members and manifests for tests.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub(crate) mod killed;
+
 use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
@@ -36,6 +38,7 @@ pub(crate) fn manifest() -> Manifest {
         graph: None,
         sealing: None,
         salvage: None,
+        bases: Vec::new(),
     }
 }
 

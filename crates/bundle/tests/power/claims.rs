@@ -31,7 +31,7 @@ impl Claims {
 
     fn take(&mut self, record: Record) {
         match record {
-            Record::Begin { .. } | Record::Generation { .. } => {}
+            Record::Begin { .. } | Record::Generation { .. } | Record::Base { .. } => {}
             // They stand in index members, which are members like others here.
             Record::Index { .. } | Record::Description { .. } => {}
             Record::Open {

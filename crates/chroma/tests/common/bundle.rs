@@ -46,6 +46,7 @@ impl MemoryBundle {
                 graph: None,
                 sealing: None,
                 salvage: None,
+                bases: Vec::new(),
             },
             data: BTreeMap::new(),
         };
@@ -83,6 +84,7 @@ impl MemoryBundle {
             mode: 0o640,
             rows: None,
             proof: None,
+            copied: None,
             chunks,
         });
         self.data.insert(name, bytes);

@@ -389,6 +389,7 @@ impl MemberWriter for DirectoryWriter {
             mode: self.spec.mode,
             rows: facts.rows,
             proof: facts.proof,
+            copied: None,
             chunks: Vec::new(),
         };
         self.sink.specs.lock().unwrap().insert(name, self.spec);

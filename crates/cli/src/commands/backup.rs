@@ -12,13 +12,15 @@ use serde_json::json;
 
 use arkstream_archiver::{Backup, BackupPlan, Outcome};
 use arkstream_bundle::{
-    Beginning, BundleWriter, Effort, Leftover, OutputPaths, Resumed, SpaceWait, unfinished_beside,
+    Beginning, BundleFile, BundleWriter, Effort, Leftover, Opened, OutputPaths, Resumed, SpaceWait,
+    unfinished_beside,
 };
 use arkstream_format::{ModelStatus, RunId};
 use arkstream_pipeline::{Budget, Cancel, Event, Failure, FailureKind, Run};
 
 use crate::{
     args::{BackupArgs, CompressionChoice, ProgressMode},
+    commands::base::{self, Base},
     exit::Code,
     interrupt::{or_interrupted, watch_signals},
     logging::LogBuffer,
@@ -56,11 +58,13 @@ pub(crate) async fn run_with(args: BackupArgs, log: LogBuffer) -> Result<Code, F
     );
     let cancel = Cancel::default();
     watch_signals(&cancel);
+    let mut base = Base::open(args.base.as_deref())?;
     let Stack {
         sources,
         describe,
-        notes,
+        mut notes,
     } = or_interrupted(&cancel, sources::open(&args.sources, log)).await?;
+    notes.append(&mut base.notes);
     for note in &notes {
         tracing::info!("{note}");
         if matches!(
@@ -75,8 +79,9 @@ pub(crate) async fn run_with(args: BackupArgs, log: LogBuffer) -> Result<Code, F
     let plan = or_interrupted(&cancel, backup.plan()).await?;
     let path = bundle_path(&args, &plan)?;
     tracing::info!(bundle = %path.display(), "output");
+    base.refuse_output(&path)?;
     if args.dry_run {
-        return print_plan(&args, &plan, &notes, &path);
+        return print_plan(&args, &plan, &notes, &path, &base);
     }
 
     let observer = progress::observer(args.progress);
@@ -86,13 +91,20 @@ pub(crate) async fn run_with(args: BackupArgs, log: LogBuffer) -> Result<Code, F
         observer: Arc::clone(&observer),
     };
     let begun_at = Utc::now();
-    let (writer, resumed) = open_bundle(&args, &plan, run_id, &path, begun_at, wait)?;
+    let opened = open_bundle(&args, &plan, run_id, &path, begun_at, wait, base.bundle)?;
+    let Opened {
+        writer,
+        resumed,
+        generations,
+        bases,
+    } = opened;
     let writer = Arc::new(writer.with_effort(effort(args.compression)));
     let mut run = Run::new(writer.clone(), observer, cancel, Budget::new(budget), jobs);
     run.begun_at = begun_at;
+    run.generations = generations;
+    run.bases = bases;
     if let Some(resumed) = &resumed {
         run.begun_at = resumed.begun_at;
-        run.generations.clone_from(&resumed.generations);
         tell_resumed(&run, resumed);
     }
     let outcome = backup
@@ -138,7 +150,8 @@ fn open_bundle(
     path: &Path,
     begun_at: DateTime<Utc>,
     wait: SpaceWait,
-) -> Result<(BundleWriter, Option<Resumed>), Failure> {
+    base: Option<BundleFile>,
+) -> Result<Opened, Failure> {
     let leftover = if args.fresh {
         Leftover::Discard
     } else {
@@ -153,7 +166,7 @@ fn open_bundle(
         plan: plan.identity(),
         at: begun_at,
     };
-    BundleWriter::open(paths, beginning, leftover, wait)
+    BundleWriter::open_upon(paths, beginning, leftover, wait, base)
 }
 
 fn tell_resumed(run: &Run, resumed: &Resumed) {
@@ -194,6 +207,7 @@ fn print_plan(
     plan: &BackupPlan,
     notes: &[String],
     path: &std::path::Path,
+    base: &Base,
 ) -> Result<Code, Failure> {
     if args.json {
         let components: Vec<_> = plan
@@ -216,6 +230,7 @@ fn print_plan(
             .collect();
         output::print_json(&json!({
             "bundle": path, "plan": components, "notes": notes, "fingerprint": plan.fingerprint(),
+            "base": base.json(),
         }))?;
         return Ok(Code::Complete);
     }
@@ -269,6 +284,9 @@ fn report(
         .filter(|m| matches!(m.status, ModelStatus::Exported | ModelStatus::Empty))
         .count();
     if args.json {
+        let redone: Vec<_> = outcome.redone.iter().map(|((component, reason), members)| {
+            json!({"component": component, "reason": reason, "members": members})
+        }).collect();
         output::print_json(&json!({
             "bundle": outcome.published.path,
             "bytes": outcome.published.bytes,
@@ -288,10 +306,10 @@ fn report(
                 "kept_members": outcome.published.kept.members,
                 "kept_bytes": outcome.published.kept.bytes,
                 "damaged": resumed.damaged,
-                "redone": outcome.redone.iter().map(|((component, reason), members)| json!({
-                    "component": component, "reason": reason, "members": members,
-                })).collect::<Vec<_>>(),
+                "redone": redone,
             })),
+            "bases": manifest.bases,
+            "redone": redone,
             "peak_memory_bytes": memory::peak(),
         }))?;
     } else {
@@ -315,9 +333,10 @@ fn report(
                 units::size(kept.bytes),
                 units::size(resumed.bytes),
             );
-            for ((component, reason), members) in &outcome.redone {
-                let _ = writeln!(text, "  made again: {members} of {component}: {reason}");
-            }
+        }
+        text.push_str(&base::copied(manifest));
+        for ((component, reason), members) in &outcome.redone {
+            let _ = writeln!(text, "  made again: {members} of {component}: {reason}");
         }
         if !outcome.omissions.is_empty() {
             let _ = writeln!(text, "left out ({}):", outcome.omissions.len());

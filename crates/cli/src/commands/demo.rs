@@ -57,6 +57,7 @@ pub(crate) async fn run(args: DemoArgs, log: LogBuffer) -> Result<Code, Failure>
             out: Some(bundle.clone()),
             memory: None,
             fresh: false,
+            base: None,
             resume: false,
             recheck: false,
             retry_for: Some(Duration::ZERO),

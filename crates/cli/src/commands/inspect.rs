@@ -17,6 +17,7 @@ use arkstream_pipeline::{BundleReader, Failure, FailureKind};
 
 use crate::{
     args::{BundleArgs, CatArgs, Cli, ExtractArgs},
+    commands::base,
     exit::Code,
     output, settings, units,
 };
@@ -100,6 +101,7 @@ pub(crate) fn show(args: &BundleArgs) -> Result<Code, Failure> {
             "generator": manifest.generator,
             "format_version": manifest.format_version,
             "generations": manifest.generations,
+            "bases": manifest.bases,
             "components": manifest.components,
             "omissions": manifest.omissions,
             "references": manifest.references,
@@ -171,6 +173,7 @@ fn describe(bundle: &BundleFile, manifest: &Manifest, metadata: &Value) -> Strin
             salvage.lost.len()
         );
     }
+    text.push_str(&base::copied(manifest));
     let rows: Vec<Vec<String>> = manifest
         .components
         .iter()

@@ -1,6 +1,7 @@
 //! One module a command, or a family of small ones.
 
 pub(crate) mod backup;
+pub(crate) mod base;
 pub(crate) mod copy;
 pub(crate) mod demo;
 pub(crate) mod doctor;

@@ -125,6 +125,7 @@ impl MemberWriter for MemoryWriter {
             mode: self.spec.mode,
             rows: facts.rows,
             proof: facts.proof,
+            copied: None,
             descriptor: false,
             chunks: vec![chunk],
         };

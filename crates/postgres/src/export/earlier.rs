@@ -1,4 +1,5 @@
-//! Parts of an interrupted run: which of them are proven unchanged under the new snapshot.
+//! Parts of an interrupted run or an older bundle: which of them are proven unchanged under the new
+//! snapshot.
 //!
 //! 1. Equal row versions, `(ctid, xmin)`, prove equal rows within **one uninterrupted history** of the
 //!    server. A restarted server may stand on a data directory that was reverted and written again:
@@ -20,6 +21,9 @@ use super::Setting;
 use super::ranges::{Kept, Parts, Range, Relation, Work};
 use crate::failure::failure_of;
 use crate::task::TableTask;
+
+/// Why a part that is proven unchanged is made anew.
+pub(super) const DAMAGED: &str = "it is damaged in the older bundle";
 
 /// Half of the 32 bits that row versions carry of a transaction id: beyond, they repeat.
 const XID_HALF: u64 = 1 << 31;
@@ -103,11 +107,14 @@ impl Earlier {
             };
             match outcome {
                 Ok((range, work)) => {
-                    covered = range.end_block;
                     if let Work::Keep(_) = work {
-                        let kept = setting.run.sink.keep(&member.name, None).await?;
+                        let Some(kept) = setting.run.sink.keep(&member.name, None).await? else {
+                            setting.run.redo(Component::Models, &member.name, DAMAGED);
+                            continue;
+                        };
                         setting.run.kept(&kept);
                     }
+                    covered = range.end_block;
                     parts.add(&member.name, range, work);
                 }
                 Err(reason) => setting.run.redo(Component::Models, &member.name, reason),

@@ -8,7 +8,7 @@ use arkstream_pipeline::{Event, Failure, FailureKind, MemberFacts, MemberSpec, P
 use futures::StreamExt;
 
 use super::budget::Held;
-use super::earlier::row_versions;
+use super::earlier::{DAMAGED, row_versions};
 use super::plan::Table;
 use super::ranges::{Kept, Part, Range, Work};
 use super::worker::Worker;
@@ -39,15 +39,18 @@ impl Worker {
                 return Ok(None);
             };
             if proof.content == *content {
-                let mut entry = part.range.entry(&table.task, &part.member, *kept);
-                entry.kept_by = Some(KeptBy::Content);
                 let proof = Some(Proof::Rows(proof));
-                let member = self.run.sink.keep(&part.member, proof).await?;
-                self.run.kept(&member);
-                return Ok(Some((entry, None)));
+                if let Some(member) = self.run.sink.keep(&part.member, proof).await? {
+                    self.run.kept(&member);
+                    let mut entry = part.range.entry(&table.task, &part.member, *kept);
+                    entry.kept_by = Some(KeptBy::Content);
+                    return Ok(Some((entry, None)));
+                }
+                self.run.redo(Component::Models, &part.member, DAMAGED);
+            } else {
+                self.run
+                    .redo(Component::Models, &part.member, "its rows changed");
             }
-            self.run
-                .redo(Component::Models, &part.member, "its rows changed");
         }
         self.export_part(table, part, number).await
     }

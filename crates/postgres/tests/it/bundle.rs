@@ -35,6 +35,7 @@ impl Pieces {
                 mode: 0o644,
                 rows: None,
                 proof: None,
+                copied: None,
                 chunks: chunks
                     .iter()
                     .map(|chunk| listed(chunk.as_deref().unwrap_or_default()))
@@ -60,6 +61,7 @@ impl Pieces {
             graph: None,
             sealing: None,
             salvage: None,
+            bases: Vec::new(),
         };
         let chunks = members
             .into_iter()

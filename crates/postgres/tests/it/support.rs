@@ -95,6 +95,7 @@ fn member(spec: &MemberSpec, bytes: &[u8], facts: MemberFacts) -> Member {
         mode: spec.mode,
         rows: facts.rows,
         proof: facts.proof,
+        copied: None,
         chunks: Vec::<Chunk>::new(),
     }
 }
@@ -158,13 +159,13 @@ impl Sink for MemorySink {
             .collect())
     }
 
-    async fn keep(&self, name: &str, proof: Option<Proof>) -> Result<Member, Failure> {
+    async fn keep(&self, name: &str, proof: Option<Proof>) -> Result<Option<Member>, Failure> {
         let mut state = self.state.lock().unwrap();
         let (mut member, bytes) = state.earlier.remove(name).unwrap();
         member.proof = proof.or(member.proof);
         state.members.insert(name.to_owned(), (bytes, member.rows));
         state.listed.insert(name.to_owned(), member.clone());
-        Ok(member)
+        Ok(Some(member))
     }
 
     /// Receipts come with it and not before, as with a real group sync.

@@ -329,6 +329,7 @@ pub(crate) fn restoring_of(version: &str) -> Restoring {
             graph: None,
             sealing: None,
             salvage: None,
+            bases: Vec::new(),
         })),
         id: "0123456789abcdef".to_owned(),
         observer: Arc::new(Silent),

@@ -24,7 +24,7 @@ const PIECE: usize = 1 << 20;
 /// Members that may wait for their receipt before a sync is asked for.
 const PENDING: usize = 256;
 
-/// What an interrupted run finished, by member name.
+/// What an interrupted run finished or an older bundle holds, by member name.
 pub(super) type EarlierFiles = HashMap<String, FileProof>;
 
 /// One worker.
@@ -112,13 +112,16 @@ impl Copier {
         };
         let spec = self.member(name, &open);
         if let Some(then) = self.earlier.get(&spec.name) {
-            if open.proof.as_ref().is_some_and(|now| then.holds_for(now)) {
-                let member = self.run.sink.keep(&spec.name, None).await?;
+            let unchanged = open.proof.as_ref().is_some_and(|now| then.holds_for(now));
+            if unchanged && let Some(member) = self.run.sink.keep(&spec.name, None).await? {
                 self.run.kept(&member);
                 self.taken += 1;
                 return Ok(());
             }
-            let why = "the file changed, or had just changed when it was read";
+            let why = match unchanged {
+                true => "it is damaged in the older bundle",
+                false => "the file changed, or had just changed when it was read",
+            };
             self.run.redo(Component::Filestore, &spec.name, why);
         }
         let first;

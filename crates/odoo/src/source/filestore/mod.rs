@@ -215,7 +215,7 @@ fn must_exist(dir: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Files that an interrupted run finished and that can be proven unchanged.
+/// Files that an interrupted run finished, or an older bundle holds, and that can be proven unchanged.
 async fn earlier_files(run: &Run) -> Result<EarlierFiles, Failure> {
     let members = run.sink.earlier(Component::Filestore).await?;
     let files = members.into_iter().filter_map(|member| match member.proof {
