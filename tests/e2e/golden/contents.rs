@@ -13,8 +13,12 @@ use arkstream_pipeline::{Budget, MemberFacts, MemberSpec};
 
 use crate::support::scratch;
 
-/// The encoder of deflate members, by which cases are named.
-pub(super) const ENCODER: &str = "zlib-rs";
+/// The encoder of deflate members, by which complete bundles are named.
+pub(super) const ENCODER: &str = if cfg!(feature = "igzip") {
+    "igzip"
+} else {
+    "zlib-rs"
+};
 /// A line of the dumps. Repeated, chunks of 4 MiB are small in the file.
 pub(super) const LINE: &str = "INSERT INTO public.n8n_menu_debug VALUES (1, 'the same row');\n";
 /// Lines of the dump at which runs are interrupted: two chunks and some more.
