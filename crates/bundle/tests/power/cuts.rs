@@ -165,7 +165,7 @@ fn the_power_fails_while_an_unfinished_bundle_is_discarded() {
     // What was there was to be discarded.
     run.promises = Promises::default();
     let end = soak(16, run.log.len());
-    let states = states((0..=end).chain([run.log.len()]), soak(4, 100));
+    let states = states((0..=end).chain([run.log.len()]), soak(4, 10));
     let outcome = try_all(states, |state| run.recover(*state));
     tell(&format!("{end} operations of --fresh"), began, outcome);
 }

@@ -24,7 +24,7 @@ fn path(name: &str) -> PathBuf {
 fn cuts(base: &Image, log: &[Op], mut check: impl FnMut(&SimDisk, usize)) -> usize {
     let mut tried = 0;
     for at in 0..=log.len() {
-        let seeds = (0..soak(30, 3000)).map(|seed| Survival::Some(seed << 32 | at as u64));
+        let seeds = (0..soak(30, 300)).map(|seed| Survival::Some(seed << 32 | at as u64));
         for survival in seeds.chain([Survival::Nothing, Survival::Everything]) {
             let image = power_cut(base, &log[..at], survival);
             check(&SimDisk::of(image), at);
