@@ -709,7 +709,7 @@ async fn nonsense_never_panics_and_never_becomes_a_bundle() {
                 continue;
             };
             let i: u8 = i.parse().unwrap();
-            let expected = if i % 2 == 0 {
+            let expected = if i.is_multiple_of(2) {
                 text(3000)
             } else {
                 noise(i, 900)

@@ -104,10 +104,11 @@ impl Claims {
             if newest.get(&member.name) != Some(&place) {
                 continue;
             }
-            let sound = check_claim(&member).and_then(|()| match place < end {
+            let overlap = match place < end {
                 true => Err("its place is claimed by another member"),
                 false => Ok(()),
-            });
+            };
+            let sound = check_claim(&member).and(overlap);
             match sound {
                 Ok(()) => {
                     end = end_of(&member);
