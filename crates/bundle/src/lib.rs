@@ -28,6 +28,8 @@ pub mod durable;
 mod earlier;
 mod extract;
 mod framing;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod hashing;
 mod journal;
 mod ledger;
@@ -37,6 +39,7 @@ mod resume;
 mod space;
 mod streamed;
 mod survey;
+mod tiles;
 mod trailer;
 mod writer;
 

@@ -166,7 +166,8 @@ impl BundleReader for BundleFile {
         let end = chunk.offset.saturating_add(chunk.stored_len.into());
         let damage = |what: String| Finding::damage(place(Some((chunk.offset, end))), what);
         let (raw_len, stored_len) = (chunk.raw_len as usize, chunk.stored_len as usize);
-        if raw_len > CHUNK_SIZE || stored_len > MAX_STORED {
+        let as_it_is = member.compression == Compression::Stored;
+        if raw_len > CHUNK_SIZE || stored_len > MAX_STORED || (as_it_is && raw_len != stored_len) {
             return Err(damage("the manifest gives it an impossible length".into()));
         }
         let mut stored = vec![0; stored_len];

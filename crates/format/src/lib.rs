@@ -18,6 +18,7 @@ pub mod journal;
 mod manifest;
 mod metadata;
 mod model_list;
+mod name;
 mod proof;
 mod restore;
 pub mod schemas;
@@ -32,6 +33,7 @@ pub use manifest::{
 };
 pub use metadata::{DatabaseInfo, ExportStatus, Metadata};
 pub use model_list::{ModelEntry, ModelStatus};
+pub use name::check_name;
 pub use proof::{FileProof, KeptBy, Proof, RowVersions, RowsProof};
 pub use restore::{RestorePhase, RestoreRecord, TargetPlace, TargetRecord};
 
