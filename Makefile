@@ -8,7 +8,11 @@ CARGO ?= cargo
 STEP := scripts/step.sh
 CHECK_PYTHON := "$$ARKSTREAM_TEST_PYTHON"
 
-.PHONY: help setup setup-demo build demo test soak bench fmt lint doc
+# Seconds a fuzz target runs in `make fuzz`, and in `make soak`.
+TIME ?= 60
+SOAK_TIME ?= 600
+
+.PHONY: help setup setup-demo build demo test soak fuzz bench fmt lint doc
 
 help: ## Show this list
 	@echo 'Arkstream: make TARGET'
@@ -29,8 +33,12 @@ test: setup ## Everything a change must pass: format, lints, all tests, document
 	@$(STEP) 'tests' $(CARGO) test --workspace --locked
 	@$(STEP) 'documentation' env RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --quiet
 
-soak: setup ## The end-to-end tests again, with many more rounds (takes long)
+soak: setup ## All tests with many more rounds, then ten minutes of each fuzz target (takes long)
 	@ARKSTREAM_SOAK=1 $(STEP) 'soak' $(CARGO) test --workspace --locked --test '*' -- --nocapture
+	@scripts/fuzz.sh $(SOAK_TIME)
+
+fuzz: ## Every fuzz target under libFuzzer, TIME= seconds each
+	@scripts/fuzz.sh $(TIME)
 
 bench: setup ## Benchmarks
 	@$(STEP) 'benchmarks' $(CARGO) bench --workspace --locked

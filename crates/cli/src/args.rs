@@ -4,6 +4,8 @@
 //! configuration file (see [`crate::settings`]); the command line wins over the environment, and
 //! the environment over the file.
 
+// Named, so that the fuzz targets can take this file in.
+#[path = "args/restore.rs"]
 mod restore;
 
 use std::{path::PathBuf, time::Duration};
