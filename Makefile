@@ -11,7 +11,11 @@ WITH := --features "$(FEATURES)"
 STEP := scripts/step.sh
 CHECK_PYTHON := "$$ARKSTREAM_TEST_PYTHON"
 
-.PHONY: help setup setup-demo build demo test soak bench fmt lint doc
+# Seconds a fuzz target runs in `make fuzz`, and in `make soak`.
+TIME ?= 60
+SOAK_TIME ?= 600
+
+.PHONY: help setup setup-demo build demo test soak fuzz bench fmt lint doc
 
 help: ## Show this list
 	@echo 'Arkstream: make TARGET'
@@ -33,8 +37,12 @@ test: setup ## Everything a change must pass: format, lints, all tests, document
 	@$(STEP) 'tests of chunks without ISA-L' $(CARGO) test --locked --package arkstream-bundle codec
 	@$(STEP) 'documentation' env RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --quiet
 
-soak: setup ## The end-to-end tests again, with many more rounds (takes long)
+soak: setup ## All tests with many more rounds, then ten minutes of each fuzz target (takes long)
 	@ARKSTREAM_SOAK=1 $(STEP) 'soak' $(CARGO) test --workspace --locked $(WITH) --test '*' -- --nocapture
+	@scripts/fuzz.sh $(SOAK_TIME)
+
+fuzz: ## Every fuzz target under libFuzzer, TIME= seconds each
+	@scripts/fuzz.sh $(TIME)
 
 bench: setup ## Benchmarks
 	@$(STEP) 'benchmarks' $(CARGO) bench --workspace --locked $(WITH)

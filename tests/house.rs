@@ -60,7 +60,8 @@ fn crates_import_what_the_architecture_allows() {
             let Some(imported) = ours(dependency["name"].as_str().unwrap()) else {
                 continue;
             };
-            let for_tests = dependency["kind"] == "dev" && imported == "sample";
+            let for_tests = dependency["kind"] == "dev"
+                && ["sample", "conformance"].contains(&imported.as_str());
             assert!(
                 for_tests || allowed.contains(&imported),
                 "{name} imports {imported}, which docs/ARCHITECTURE.md does not allow"

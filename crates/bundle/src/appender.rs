@@ -454,8 +454,9 @@ fn answer<T>(
     outcome: Result<T, Failure>,
 ) -> Result<(), Failure> {
     let verdict = match &outcome {
-        Ok(_) => Ok(()),
-        Err(failure) => Err(failure.clone()),
+        // A call that makes no sense has written nothing.
+        Err(failure) if failure.kind != FailureKind::Internal => Err(failure.clone()),
+        _ => Ok(()),
     };
     // An asker who is gone was cancelled.
     let _ = reply.send(outcome);

@@ -277,11 +277,13 @@ impl Replay {
                 self.members.insert(member.header_offset, *member);
             }
             Record::Dead { range } => {
-                state.reach(range.offset.saturating_add(range.len));
+                state.reach(range.end());
                 state.ended(range.offset);
                 if let Some(member) = self.members.remove(&range.offset) {
                     self.places.remove(&member.name);
                 }
+                // The same bytes, read again, may have become others.
+                state.dead.retain(|known| known.offset != range.offset);
                 state.dead.push(range);
             }
             Record::Cut { len, sha256 } => {
@@ -321,8 +323,7 @@ impl JournalState {
     /// Nothing stands behind `len` any more.
     fn cut(&mut self, len: u64) {
         self.durable_len = self.durable_len.min(len);
-        self.dead
-            .retain(|range| range.offset.saturating_add(range.len) <= len);
+        self.dead.retain(|range| range.end() <= len);
         self.torn = self.torn.take().filter(|torn| torn.data_offset <= len);
         if let Some(torn) = &mut self.torn {
             torn.chunks.retain(|chunk| chunk_end(chunk) <= len);

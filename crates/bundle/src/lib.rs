@@ -33,6 +33,8 @@ pub mod durable;
 mod earlier;
 mod extract;
 mod framing;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod hashing;
 mod index;
 mod journal;
@@ -47,6 +49,7 @@ pub mod salvage;
 mod space;
 mod streamed;
 mod survey;
+mod tiles;
 mod trailer;
 mod writer;
 

@@ -190,7 +190,8 @@ pub(crate) fn read_proven(
     chunk: &Chunk,
 ) -> Result<ProvenChunk, String> {
     let (raw_len, stored_len) = (chunk.raw_len as usize, chunk.stored_len as usize);
-    if raw_len > CHUNK_SIZE || stored_len > MAX_STORED {
+    let as_it_is = compression == Compression::Stored;
+    if raw_len > CHUNK_SIZE || stored_len > MAX_STORED || (as_it_is && raw_len != stored_len) {
         return Err("the manifest gives it an impossible length".into());
     }
     let mut stored = vec![0; stored_len];

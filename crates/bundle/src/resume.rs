@@ -23,6 +23,7 @@ use crate::{
     hashing,
     journal::{JournalState, Torn, chunk_end},
     opening::Totals,
+    tiles,
 };
 
 /// What was written last is what a crash may have torn: a group of 64 MiB, twice.
@@ -71,10 +72,9 @@ pub(crate) fn recover(
         }
         whole
     });
-    dead.retain(|range| range.offset + range.len <= there);
-    if torn.as_ref().is_some_and(|torn| torn.data_offset > there) {
-        torn = None;
-    }
+    dead.retain(|range| range.end() <= there);
+    let tiled = tiles::keep_tiles(&mut members, &mut dead, &mut missing);
+    torn = torn.filter(|torn| torn.data_offset <= there && tiles::follows(torn, tiled));
     if let Some(torn) = &mut torn {
         torn.chunks.retain(|chunk| chunk_end(chunk) <= there);
     }
@@ -88,16 +88,18 @@ pub(crate) fn recover(
     if !damaged.is_empty() && lower > 0 {
         damaged = find_damaged(file, &members, 0, there)?;
     }
-    let mut buried = Vec::new();
+    let mut buried = changed_dead(file, &mut dead, lower)?;
     for index in damaged.iter().rev() {
         let member = members.remove(*index);
         let end = end_of(&member);
-        buried.push(DeadRange {
+        let range = DeadRange {
             offset: member.header_offset,
             len: end - member.header_offset,
             blake3: durable::hash_range(file, member.header_offset, end)?,
             reason: format!("{}: damaged before it was resumed", member.name),
-        });
+        };
+        dead.push(range.clone());
+        buried.push(range);
     }
     if let Some(kept) = &mut torn {
         let header = kept
@@ -107,15 +109,15 @@ pub(crate) fn recover(
         if !equals(file, kept.header_offset, &header)? {
             torn = None;
         } else {
+            kept.chunks.truncate(tiles::contiguous(kept));
             let sound = sound_chunks(file, kept.opening.compression, &kept.chunks)?;
             kept.chunks.truncate(sound);
         }
     }
-    dead.extend(buried.iter().cloned());
     let len = members
         .iter()
         .map(end_of)
-        .chain(dead.iter().map(|range| range.offset + range.len))
+        .chain(dead.iter().map(DeadRange::end))
         .chain(torn.iter().map(Torn::end))
         .max()
         .unwrap_or(0);
@@ -151,6 +153,25 @@ pub(crate) fn end_of(member: &Member) -> u64 {
     let descriptor = Entry::from(member).data_descriptor().len() as u64;
     let data_end = member.data_offset.saturating_add(member.stored_len);
     data_end.saturating_add(descriptor)
+}
+
+/// Dead bytes that reach behind `lower` and are not what their hashes say get the hashes they have:
+/// nobody reads them, but they are guarded. Returns those.
+fn changed_dead(
+    file: &dyn DiskFile,
+    dead: &mut [DeadRange],
+    lower: u64,
+) -> io::Result<Vec<DeadRange>> {
+    let mut changed = Vec::new();
+    for range in dead.iter_mut().filter(|range| range.end() > lower) {
+        let blake3 = durable::hash_range(file, range.offset, range.end())?;
+        if blake3 != range.blake3 {
+            range.blake3 = blake3;
+            range.reason.push_str("; its bytes have changed");
+            changed.push(range.clone());
+        }
+    }
+    Ok(changed)
 }
 
 /// Indices of members that reach behind `lower` and are not what their hashes say.

@@ -34,6 +34,8 @@ pub(crate) struct StreamedMember {
     encoding_bytes: u64,
     /// Chunks of the stream so far.
     chunks: usize,
+    /// Whether a write was cut short, so that nobody knows which of its bytes are in.
+    cut_short: bool,
 }
 
 /// What the stream is compared with, and how many chunks were equal.
@@ -66,6 +68,7 @@ impl StreamedMember {
             encoding: VecDeque::new(),
             encoding_bytes: 0,
             chunks: 0,
+            cut_short: false,
         }
     }
 
@@ -172,6 +175,8 @@ impl StreamedMember {
 #[async_trait]
 impl MemberWriter for StreamedMember {
     async fn write(&mut self, mut bytes: Bytes) -> Result<(), Failure> {
+        // It stays so when this fails or is cancelled.
+        let cut_short = std::mem::replace(&mut self.cut_short, true);
         while !bytes.is_empty() {
             if self.permit.is_none() {
                 self.make_room().await?;
@@ -183,10 +188,18 @@ impl MemberWriter for StreamedMember {
                 self.dispatch().await?;
             }
         }
+        self.cut_short = cut_short;
         Ok(())
     }
 
     async fn finish(mut self: Box<Self>, facts: MemberFacts) -> Result<PendingReceipt, Failure> {
+        if self.cut_short {
+            return Err(Failure::new(
+                FailureKind::Internal,
+                format!("finish member {}", self.spec.name),
+                "a part of it was not written to its end",
+            ));
+        }
         self.dispatch().await?;
         if let Some(Comparing { candidate, equal }) = &self.comparing {
             if candidate.kind == CandidateKind::Whole

@@ -41,6 +41,8 @@ mod verify;
 
 pub use source::{ChromaOptions, ChromaSource};
 pub use target::{ChromaTarget, ChromaTargetOptions};
+#[cfg(feature = "fuzzing")]
+pub use verify::fuzzing;
 pub use verify::{ChromaFiles, DirectoryFiles, Problem, verify};
 
 /// The name of the SQLite database in a Chroma directory.

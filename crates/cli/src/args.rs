@@ -4,7 +4,10 @@
 //! configuration file (see [`crate::settings`]); the command line wins over the environment, and
 //! the environment over the file.
 
+// Named, so that the fuzz targets can take this file in.
+#[path = "args/copy.rs"]
 mod copy;
+#[path = "args/restore.rs"]
 mod restore;
 
 use std::{path::PathBuf, time::Duration};

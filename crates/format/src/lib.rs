@@ -20,6 +20,7 @@ pub mod journal;
 mod manifest;
 mod metadata;
 mod model_list;
+mod name;
 mod proof;
 mod restore;
 mod salvage;
@@ -37,6 +38,7 @@ pub use manifest::{
 };
 pub use metadata::{BasedOn, DatabaseInfo, ExportStatus, Metadata};
 pub use model_list::{ModelEntry, ModelStatus};
+pub use name::check_name;
 pub use proof::{FileProof, KeptBy, Proof, RowVersions, RowsProof};
 pub use restore::{RestorePhase, RestoreRecord, TargetPlace, TargetRecord};
 pub use salvage::{LostMember, LostRange, Salvage};

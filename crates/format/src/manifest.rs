@@ -259,6 +259,14 @@ pub struct DeadRange {
     pub reason: String,
 }
 
+impl DeadRange {
+    /// Offset of the first byte behind it; the largest one where it would lie beyond all offsets.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.offset.saturating_add(self.len)
+    }
+}
+
 /// Why a table is in the bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -183,7 +183,7 @@ async fn vanished_mismatched_and_outlying_files_are_omissions() {
     assert!(omissions["/etc/passwd"].contains("leads out"));
     assert_eq!(
         backup.sink.bytes(&format!("odoo_data/filestore/{changed}")),
-        b"something else"
+        "something else"
     );
     for name in [gone, linked] {
         assert!(

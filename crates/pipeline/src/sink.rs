@@ -44,6 +44,10 @@ pub struct MemberFacts {
 }
 
 /// Takes members, one after the other in the file, from several writers at once.
+///
+/// A name that leaves the bundle's folder ([`arkstream_format::check_name`]) is refused, and so is a
+/// second finished member of one name. A call that is cancelled leaves the sink usable, and its member
+/// wholly there or not at all.
 #[async_trait]
 pub trait Sink: Send + Sync {
     /// Adds a whole member whose bytes are in memory already. Returns once they are in the file.
@@ -68,7 +72,8 @@ pub trait Sink: Send + Sync {
     /// bundle at the same place are copied out of it instead of being compressed.
     async fn begin(&self, spec: MemberSpec) -> Result<Box<dyn MemberWriter>, Failure>;
 
-    /// Turns a finished member into dead bytes: something newer is about to take its name.
+    /// Turns a finished member into dead bytes: something newer is about to take its name. Fails,
+    /// and changes nothing, where there is none of that name.
     async fn retract(&self, name: &str, reason: &str) -> Result<(), Failure>;
 
     /// Members of a component that an interrupted run finished, or an older bundle holds, and this one
@@ -136,6 +141,9 @@ pub struct Kept {
 }
 
 /// Takes the bytes of one member. Dropped without [`MemberWriter::finish`], it is abandoned.
+///
+/// After a write that failed or was cancelled nobody knows which of its bytes are in: the member can
+/// only be given up then, and `finish` fails.
 #[async_trait]
 pub trait MemberWriter: Send {
     /// Appends bytes.

@@ -21,6 +21,8 @@ pub mod cutover;
 mod dump;
 mod export;
 mod failure;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod graph;
 mod holder;
 mod server;

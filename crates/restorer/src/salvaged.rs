@@ -120,6 +120,7 @@ fn unknown(manifest: &Manifest) -> Metadata {
         run_id: manifest.run_id.clone(),
         arkstream_version: manifest.generator.version.clone(),
         database_uuid: None,
+        based_on: Vec::new(),
     }
 }
 

@@ -24,6 +24,8 @@
 //!
 //! Memory: about 400 bytes a record of the largest collection, one collection at a time.
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod hnsw;
 mod pickle;
 mod records;

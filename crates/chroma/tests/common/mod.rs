@@ -1,4 +1,4 @@
-//! A sink that writes into a directory, and the project's Python kit for real Chroma directories.
+//! Runs into a directory, and the project's Python kit for real Chroma directories.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
@@ -7,24 +7,17 @@ pub mod bundle;
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use arkstream_chroma::{ChromaOptions, ChromaSource, DirectoryFiles, verify};
-use arkstream_format::{Crc32, Digest, Member, member_names};
-use arkstream_pipeline::{
-    Budget, Cancel, Failure, MemberFacts, MemberSpec, MemberWriter, PendingReceipt, Receipt, Run,
-    Silent, Sink, Source, SourceReport,
-};
-use async_trait::async_trait;
-use bytes::Bytes;
+use arkstream_conformance::MemorySink;
+use arkstream_format::{Member, member_names};
+use arkstream_pipeline::{Budget, Cancel, Failure, Run, Silent, Source, SourceReport};
 use tempfile::TempDir;
 
 // --- the kit -----------------------------------------------------------------------------------
@@ -230,182 +223,70 @@ pub fn files_of(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 
 // --- the sink ----------------------------------------------------------------------------------
 
-type Hook = Box<dyn Fn(&str) + Send + Sync>;
-
-/// Writes members under a directory. A second member of one name, or retracting what is not
-/// there, is a failed test.
+/// Keeps members in memory, and writes them under a directory for Chroma to look at.
 pub struct DirectorySink {
     root: TempDir,
-    members: Mutex<BTreeSet<String>>,
-    specs: Mutex<BTreeMap<String, MemberSpec>>,
-    retracted: Mutex<Vec<String>>,
-    abandoned: Mutex<Vec<String>>,
-    attempts: AtomicU64,
-    on_begin: Option<Hook>,
-    on_write: Option<Hook>,
+    sink: MemorySink,
 }
 
 impl DirectorySink {
     pub fn new() -> Self {
         Self {
             root: tempfile::tempdir().unwrap(),
-            members: Mutex::default(),
-            specs: Mutex::default(),
-            retracted: Mutex::default(),
-            abandoned: Mutex::default(),
-            attempts: AtomicU64::new(0),
-            on_begin: None,
-            on_write: None,
+            sink: MemorySink::default().with_pieces_up_to(1 << 20),
         }
     }
 
     /// Calls `hook` with a member's name before its first byte is taken.
-    pub fn on_begin(mut self, hook: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        self.on_begin = Some(Box::new(hook));
-        self
+    pub fn on_begin(self, hook: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        let sink = self
+            .sink
+            .on_begin(move |name| tokio::task::block_in_place(|| hook(name)));
+        Self { sink, ..self }
     }
 
     /// Calls `hook` with a member's name whenever a piece of it was taken.
-    pub fn on_write(mut self, hook: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        self.on_write = Some(Box::new(hook));
-        self
+    pub fn on_write(self, hook: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        let sink = self
+            .sink
+            .on_write(move |name| tokio::task::block_in_place(|| hook(name)));
+        Self { sink, ..self }
     }
 
-    /// The copy.
+    /// The copy: all members so far, written when it is asked for the first time.
     pub fn chroma(&self) -> PathBuf {
-        self.root.path().join(member_names::CHROMA_DIR)
+        let copy = self.root.path().join(member_names::CHROMA_DIR);
+        if !copy.exists() {
+            fs::create_dir_all(&copy).unwrap();
+            for (name, (bytes, _)) in self.sink.contents() {
+                let path = self.root.path().join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, bytes).unwrap();
+            }
+        }
+        copy
     }
 
     /// Members, relative to the Chroma directory.
     pub fn members(&self) -> BTreeSet<String> {
-        let members = self.members.lock().unwrap();
         let prefix = member_names::CHROMA_DIR;
-        members
-            .iter()
+        let names = self.sink.names("").into_iter();
+        names
             .map(|name| name.strip_prefix(prefix).unwrap().to_owned())
             .collect()
     }
 
-    pub fn spec(&self, relative: &str) -> MemberSpec {
+    pub fn spec(&self, relative: &str) -> Member {
         let name = format!("{}{relative}", member_names::CHROMA_DIR);
-        self.specs.lock().unwrap().get(&name).unwrap().clone()
+        self.sink.member(&name)
     }
 
     pub fn retracted(&self) -> Vec<String> {
-        self.retracted.lock().unwrap().clone()
+        self.sink.retracted()
     }
 
     pub fn abandoned(&self) -> Vec<String> {
-        self.abandoned.lock().unwrap().clone()
-    }
-}
-
-struct DirectoryWriter {
-    sink: Arc<DirectorySink>,
-    spec: MemberSpec,
-    file: fs::File,
-    part: PathBuf,
-    len: u64,
-}
-
-/// Writers refer to the sink as well.
-struct SharedSink(Arc<DirectorySink>);
-
-#[async_trait]
-impl Sink for SharedSink {
-    async fn put(
-        &self,
-        spec: MemberSpec,
-        bytes: Bytes,
-        facts: MemberFacts,
-    ) -> Result<PendingReceipt, Failure> {
-        let mut writer = self.begin(spec).await?;
-        writer.write(bytes).await?;
-        writer.finish(facts).await
-    }
-
-    async fn begin(&self, spec: MemberSpec) -> Result<Box<dyn MemberWriter>, Failure> {
-        if let Some(hook) = &self.0.on_begin {
-            tokio::task::block_in_place(|| hook(&spec.name));
-        }
-        let attempt = self.0.attempts.fetch_add(1, Ordering::Relaxed);
-        let part = self.0.root.path().join(format!("part-{attempt}"));
-        let file = fs::File::create(&part).unwrap();
-        Ok(Box::new(DirectoryWriter {
-            sink: Arc::clone(&self.0),
-            spec,
-            file,
-            part,
-            len: 0,
-        }))
-    }
-
-    async fn retract(&self, name: &str, _reason: &str) -> Result<(), Failure> {
-        assert!(
-            self.0.members.lock().unwrap().remove(name),
-            "{name} is not there to be retracted"
-        );
-        fs::remove_file(self.0.root.path().join(name)).unwrap();
-        self.0.retracted.lock().unwrap().push(name.to_owned());
-        Ok(())
-    }
-
-    async fn sync(&self) -> Result<(), Failure> {
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl MemberWriter for DirectoryWriter {
-    async fn write(&mut self, bytes: Bytes) -> Result<(), Failure> {
-        assert!(bytes.len() <= 1 << 20, "pieces are at most 1 MiB");
-        self.file.write_all(&bytes).unwrap();
-        self.len += bytes.len() as u64;
-        if let Some(hook) = &self.sink.on_write {
-            tokio::task::block_in_place(|| hook(&self.spec.name));
-        }
-        Ok(())
-    }
-
-    async fn finish(self: Box<Self>, facts: MemberFacts) -> Result<PendingReceipt, Failure> {
-        let name = self.spec.name.clone();
-        let fresh = self.sink.members.lock().unwrap().insert(name.clone());
-        assert!(fresh, "{name} stands twice in the bundle");
-        let target = self.sink.root.path().join(&name);
-        fs::create_dir_all(target.parent().unwrap()).unwrap();
-        fs::rename(&self.part, &target).unwrap();
-        let member = Member {
-            name: name.clone(),
-            component: self.spec.component,
-            compression: self.spec.compression,
-            header_offset: 0,
-            data_offset: 0,
-            descriptor: true,
-            raw_len: self.len,
-            stored_len: self.len,
-            crc32: Crc32::default(),
-            digest: Digest::of(b""),
-            modified_at: self.spec.modified_at,
-            mode: self.spec.mode,
-            rows: facts.rows,
-            proof: facts.proof,
-            copied: None,
-            chunks: Vec::new(),
-        };
-        self.sink.specs.lock().unwrap().insert(name, self.spec);
-        let (sender, pending) = PendingReceipt::new();
-        sender.send(Receipt { member }).unwrap();
-        Ok(pending)
-    }
-
-    async fn abandon(self: Box<Self>, _reason: &str) -> Result<(), Failure> {
-        fs::remove_file(&self.part).unwrap();
-        self.sink
-            .abandoned
-            .lock()
-            .unwrap()
-            .push(self.spec.name.clone());
-        Ok(())
+        self.sink.abandoned()
     }
 }
 
@@ -413,7 +294,7 @@ impl MemberWriter for DirectoryWriter {
 pub fn run(sink: DirectorySink) -> (Run, Arc<DirectorySink>) {
     let sink = Arc::new(sink);
     let run = Run::new(
-        Arc::new(SharedSink(Arc::clone(&sink))),
+        Arc::new(sink.sink.clone()),
         Arc::new(Silent),
         Cancel::default(),
         Budget::new(8 << 20),

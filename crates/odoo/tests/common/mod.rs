@@ -1,7 +1,6 @@
 //! A sample Odoo that the tests of one binary share, and the means to plan and stream it.
 #![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::expect_used)]
 
-mod sink;
 mod steps;
 
 use std::sync::{Arc, Mutex, Weak};
@@ -16,7 +15,7 @@ use arkstream_sample::{
     GraphSettings, OdooOptions, OdooSample, OdooSampleReport, Server, ServerOptions,
 };
 
-pub(crate) use sink::MemorySink;
+pub(crate) use arkstream_conformance::MemorySink;
 pub(crate) use steps::{Backup, backup, options, runs, whole};
 
 pub(crate) const DATABASE: &str = "odoo";

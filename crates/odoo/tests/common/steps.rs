@@ -48,7 +48,7 @@ pub(crate) async fn backup(
 }
 
 pub(crate) fn runs() -> (MemorySink, Run) {
-    let sink = MemorySink::default();
+    let sink = MemorySink::default().with_pieces_up_to(4 << 20);
     let run = sink.run(2);
     (sink, run)
 }

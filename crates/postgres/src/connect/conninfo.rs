@@ -47,17 +47,56 @@ const HARMLESS: &[&str] = &[
     "channel_binding",
 ];
 
+/// Parameters of libpq that are not supported here: they would change what is trusted or reached.
+const UNSUPPORTED: &[&str] = &[
+    "gssdelegation",
+    "load_balance_hosts",
+    "max_protocol_version",
+    "min_protocol_version",
+    "oauth_client_id",
+    "oauth_client_secret",
+    "oauth_issuer",
+    "oauth_scope",
+    "replication",
+    "require_auth",
+    "requirepeer",
+    "requiressl",
+    "scram_client_key",
+    "scram_server_key",
+    "service",
+    "servicefile",
+    "ssl",
+    "ssl_max_protocol_version",
+    "ssl_min_protocol_version",
+    "sslcertmode",
+    "sslcrl",
+    "sslcrldir",
+    "sslkeylogfile",
+    "sslnegotiation",
+    "sslpassword",
+    "target_session_attrs",
+];
+
 /// Splits a connection string into parameters, in the order they stand.
 pub(super) fn parse(text: &str) -> Result<Vec<(String, String)>, Failure> {
     let text = text.trim();
     let rest = text
         .strip_prefix("postgresql://")
         .or_else(|| text.strip_prefix("postgres://"));
+    let is_scheme = |text: &str| {
+        text.chars()
+            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    };
     match rest {
         Some(rest) => url(rest),
-        None if text.contains("://") => Err(usage(
-            "the URL's scheme is neither postgresql:// nor postgres://",
-        )),
+        None if text
+            .split_once("://")
+            .is_some_and(|(head, _)| is_scheme(head)) =>
+        {
+            Err(usage(
+                "the URL's scheme is neither postgresql:// nor postgres://",
+            ))
+        }
         None => key_values(text),
     }
 }
@@ -72,7 +111,7 @@ impl Parameters {
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, Failure> {
         let mut values = HashMap::new();
-        for (name, value) in given {
+        for (number, (name, value)) in (1..).zip(given) {
             // JDBC's spelling, which libpq accepts in URLs.
             let (name, value) = match (name.as_str(), value.as_str()) {
                 ("ssl", "true") => ("sslmode".to_owned(), "require".to_owned()),
@@ -80,8 +119,13 @@ impl Parameters {
             };
             if KNOWN.iter().any(|(known, _)| *known == name) {
                 values.insert(name, value);
-            } else if !HARMLESS.contains(&name.as_str()) {
+            } else if UNSUPPORTED.contains(&name.as_str()) {
                 return Err(usage(format!("the parameter `{name}` is not supported")));
+            } else if !HARMLESS.contains(&name.as_str()) {
+                // Its name may be the rest of a password that holds a space or a question mark.
+                return Err(usage(format!(
+                    "the name of parameter {number} is not known"
+                )));
             }
         }
         values.retain(|_, value| !value.is_empty());
@@ -254,6 +298,13 @@ fn url(rest: &str) -> Result<Vec<(String, String)>, Failure> {
         }
     }
     if let Some(dbname) = dbname {
+        // It would be shown as the name of a database.
+        if dbname.contains('@') {
+            return Err(usage(
+                "an `@` stands behind the first `/`; write %2F for a slash in the password, and %40 \
+                 for an @ in the name of a database",
+            ));
+        }
         put("dbname", dbname)?;
     }
     for pair in query

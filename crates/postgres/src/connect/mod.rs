@@ -21,6 +21,8 @@ use arkstream_pipeline::{Failure, FailureKind};
 use secrecy::{ExposeSecret, SecretString};
 
 pub(crate) use passfile::Lookup;
+#[cfg(feature = "fuzzing")]
+pub use passfile::password_in;
 pub(crate) use tls::connector;
 
 /// How much the connection must be protected.

@@ -61,14 +61,26 @@ pub(super) fn find(text: &str, host: &HostSpec, dbname: &str, user: &str) -> Opt
         Some(folder) if DEFAULT_SOCKET_DIRS.contains(&folder) => "localhost",
         Some(host) => host,
     };
-    text.lines()
+    let field = text
+        .lines()
         .filter(|line| !line.starts_with('#'))
         .find_map(|line| {
-            let rest = [host, &port, dbname, user]
+            [host, &port, dbname, user]
                 .into_iter()
-                .try_fold(line, |rest, value| take_field(rest, value))?;
-            unescape(rest.strip_suffix('\r').unwrap_or(rest))
-        })
+                .try_fold(line, |rest, value| take_field(rest, value))
+        })?;
+    unescape(field.strip_suffix('\r').unwrap_or(field))
+}
+
+/// The password that the text of a password file has for a connection.
+#[cfg(feature = "fuzzing")]
+pub fn password_in(text: &str, host: &str, port: u16, dbname: &str, user: &str) -> Option<String> {
+    let host = HostSpec {
+        host: Some(host.to_owned()),
+        hostaddr: None,
+        port,
+    };
+    find(text, &host, dbname, user)
 }
 
 /// The rest of the line behind the first field, when the field is `*` or the value.
@@ -80,13 +92,8 @@ fn take_field<'a>(line: &'a str, value: &str) -> Option<&'a str> {
     let mut rest = line.char_indices();
     while let Some((index, character)) = rest.next() {
         let character = match character {
-            ':' => {
-                return wanted
-                    .next()
-                    .is_none()
-                    .then(|| line.get(index + 1..))
-                    .flatten();
-            }
+            // As libpq: within a value that has colons (an IPv6 address) they need no backslash.
+            ':' if wanted.as_str().is_empty() => return line.get(index + 1..),
             '\\' => rest.next()?.1,
             character => character,
         };
@@ -104,7 +111,7 @@ fn unescape(field: &str) -> Option<String> {
     while let Some(character) = rest.next() {
         match character {
             ':' => break,
-            '\\' => password.extend(rest.next()),
+            '\\' => password.push(rest.next().unwrap_or('\\')),
             character => password.push(character),
         }
     }

@@ -20,6 +20,9 @@ mod facts;
 mod owners;
 mod settings;
 
+#[cfg(feature = "fuzzing")]
+pub use settings::setting_statement;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

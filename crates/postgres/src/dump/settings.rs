@@ -46,10 +46,10 @@ fn statement(database: &str, role: Option<&str>, setting: &str) -> Option<String
     };
     // A custom setting (its name has a dot) is where applications keep keys and tokens.
     if name.contains('.') {
-        return Some(format!(
-            "-- ALTER {whose} SET {}: the value of a custom setting is not recorded",
-            name.replace(char::is_control, " ")
-        ));
+        let comment =
+            format!("-- ALTER {whose} SET {name}: the value of a custom setting is not recorded");
+        // Behind the end of its line, a name would be SQL.
+        return Some(comment.replace(char::is_control, " "));
     }
     let value = if LISTS.contains(&name.to_ascii_lowercase().as_str()) {
         let elements: Vec<String> = split_list(value)
@@ -68,6 +68,12 @@ fn statement(database: &str, role: Option<&str>, setting: &str) -> Option<String
         "ALTER {whose} SET {} TO {value};",
         quote_ident(name)
     ))
+}
+
+/// The statement that makes a setting of `pg_db_role_setting`.
+#[cfg(feature = "fuzzing")]
+pub fn setting_statement(database: &str, role: Option<&str>, setting: &str) -> Option<String> {
+    statement(database, role, setting)
 }
 
 /// The elements of `ag_catalog, "$user", public`.
@@ -122,6 +128,11 @@ mod tests {
             "{line}"
         );
         assert!(!line.contains("s3cret"), "{line}");
+        let line = statement("g\nDROP TABLE t; --", None, "app.key=x").unwrap();
+        assert!(
+            !line.contains('\n'),
+            "a name does not end the comment: {line}"
+        );
     }
 
     #[test]

@@ -39,6 +39,8 @@ use crate::failure::failure_of;
 use crate::session::Session;
 use crate::sql::{quote_ident, quote_literal};
 use scan::{DumpScan, Rows};
+#[cfg(feature = "fuzzing")]
+pub use scan::{Scanned, scan_dump};
 
 /// The longest name PostgreSQL keeps.
 const MAX_NAME: usize = 63;

@@ -26,6 +26,11 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    fn add(&mut self, more: Self) {
+        self.count += more.count;
+        self.sum = self.sum.wrapping_add(more.sum);
+    }
+
     pub(super) fn text(self) -> String {
         format!("{} rows, {:016x}", self.count, self.sum)
     }
@@ -117,7 +122,8 @@ impl DumpScan {
         if ends {
             if self.line == b"\\." {
                 if let Some((name, hasher)) = self.copying.take() {
-                    self.tables.insert(name, hasher.finish());
+                    // A partitioned table may have a block for each of its partitions.
+                    self.tables.entry(name).or_default().add(hasher.finish());
                 }
             } else {
                 hasher.end_row();
@@ -161,6 +167,36 @@ fn copied_table(line: &[u8]) -> Option<String> {
         .strip_prefix("COPY ")?
         .strip_suffix(" FROM stdin;")?;
     Some(name.to_owned())
+}
+
+/// What a scan found.
+#[cfg(feature = "fuzzing")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// What `psql` may see.
+    pub shown: Vec<u8>,
+    /// Tables with their rows: how many, and the sum of their hashes.
+    pub tables: BTreeMap<String, (u64, u64)>,
+    /// Whether the dump may end there.
+    pub whole: bool,
+}
+
+/// Scans a dump that comes in pieces of a size.
+#[cfg(feature = "fuzzing")]
+pub fn scan_dump(server: u32, dump: &[u8], piece: usize) -> Scanned {
+    let (mut scan, mut shown) = (DumpScan::for_server(server), Vec::new());
+    for piece in dump.chunks(piece.max(1)) {
+        scan.push(piece, &mut shown);
+    }
+    let whole = scan.finish(&mut shown);
+    let tables = scan.tables.into_iter();
+    Scanned {
+        shown,
+        tables: tables
+            .map(|(name, rows)| (name, (rows.count, rows.sum)))
+            .collect(),
+        whole,
+    }
 }
 
 #[cfg(test)]
@@ -209,6 +245,16 @@ mod tests {
             assert_eq!(lines(dump) - lines(&out), hidden, "{version}");
             assert_eq!(scan.tables["t (a)"].count, 1);
         }
+    }
+
+    #[test]
+    fn a_partitioned_table_has_the_rows_of_all_its_blocks() {
+        let (mut scan, mut out) = (DumpScan::default(), Vec::new());
+        scan.push(
+            b"COPY p (k) FROM stdin;\n1\n\\.\nCOPY p (k) FROM stdin;\n2\n3\n\\.\n",
+            &mut out,
+        );
+        assert_eq!(scan.tables["p (k)"].count, 3);
     }
 
     #[test]

@@ -79,7 +79,7 @@ async fn a_server_with_one_backend_is_dumped_under_pg_dumps_own_snapshot() {
     let graph = source.stream(&setting.run).await.unwrap().graph.unwrap();
     assert!(graph.age_version.is_some());
     assert_eq!(graph.graphs, ["sam_ai_knowledge"]);
-    let members = setting.sink.members();
+    let members = setting.sink.contents();
     let text = String::from_utf8_lossy(&members[NAME].0);
     assert!(text.contains("COPY sam_ai_knowledge"));
     assert!(text.contains("-- PostgreSQL database dump complete"));

@@ -32,7 +32,7 @@ async fn dump(source: &mut DumpSource, setting: &Setting) -> Result<GraphSummary
 }
 
 fn text(setting: &Setting) -> String {
-    String::from_utf8(setting.sink.members()[NAME].0.to_vec()).unwrap()
+    String::from_utf8(setting.sink.contents()[NAME].0.to_vec()).unwrap()
 }
 
 /// A script that claims to be a new `pg_dump` and then does what it is told.
@@ -158,7 +158,7 @@ async fn a_pg_dump_that_dies_fails_and_abandons_its_member() {
         assert_eq!(failure.kind, FailureKind::Source, "{does}");
         assert!(failure.why().contains(said), "{does}: {failure}");
         assert_eq!(setting.sink.abandoned(), [NAME], "{does}");
-        assert!(setting.sink.members().is_empty());
+        assert!(setting.sink.contents().is_empty());
     }
 }
 

@@ -75,7 +75,7 @@ async fn parts_of_several_workers_together_are_what_copy_gives() {
     }
     assert_eq!(entry.parts[0].first_block, 0);
 
-    let (bytes, _) = &setting.sink.members()["odoo_data/models/t/part-00001.parquet"];
+    let (bytes, _) = &setting.sink.contents()["odoo_data/models/t/part-00001.parquet"];
     let reader = SerializedFileReader::new(bytes.clone()).unwrap();
     let pairs = reader
         .metadata()
@@ -162,7 +162,7 @@ async fn partitions_are_read_by_leaf_and_heirs_not_with_their_parent() {
 
     // An empty table still tells its columns.
     assert_eq!(entries[3].parts.len(), 1);
-    let (bytes, rows) = &setting.sink.members()["odoo_data/models/empty/part-00000.parquet"];
+    let (bytes, rows) = &setting.sink.contents()["odoo_data/models/empty/part-00000.parquet"];
     let reader = SerializedFileReader::new(bytes.clone()).unwrap();
     assert_eq!(
         (reader.metadata().file_metadata().num_rows(), *rows),
@@ -238,7 +238,7 @@ async fn filters_columns_annotations_views_and_queries() {
         setting.lines("odoo_data/support/", "id", "name"),
         ["1|public"]
     );
-    for (bytes, _) in setting.sink.members().values() {
+    for (bytes, _) in setting.sink.contents().values() {
         assert!(!bytes.windows(6).any(|window| window == b"secret"));
     }
 }
@@ -295,7 +295,7 @@ async fn an_interrupted_export_stops_and_the_sessions_serve_again() {
         .await
         .unwrap_err();
     assert_eq!(failure.kind, FailureKind::Interrupted);
-    assert!(setting.sink.members().is_empty());
+    assert!(setting.sink.contents().is_empty());
     holder.release().await;
 
     let again = super::support::setting(2);
@@ -375,7 +375,7 @@ async fn a_lost_connection_is_a_failure_not_an_end() {
     let tasks = vec![TableTask::of_query(query, TableRole::Support, "slow/")];
     let failure = try_export(&spec, &setting, tasks, None).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Source, "{failure}");
-    assert!(setting.sink.members().is_empty());
+    assert!(setting.sink.contents().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 
 mod age;
 mod bundle;
+mod conformance;
 mod connect;
 mod cutover;
 mod dump;

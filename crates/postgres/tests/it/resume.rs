@@ -157,7 +157,7 @@ impl<'a> World<'a> {
                 .map(|part| part.member.clone())
                 .collect();
             named.sort();
-            let members = setting.sink.members();
+            let members = setting.sink.contents();
             let there: Vec<_> = members.keys().filter(|m| m.starts_with(&folder)).collect();
             assert_eq!(
                 there,

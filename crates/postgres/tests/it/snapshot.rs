@@ -255,6 +255,6 @@ async fn hidden_rows_are_an_error_not_an_omission() {
         .unwrap_err();
     assert_eq!(failure.kind, FailureKind::Source);
     assert!(failure.advice().unwrap().contains("BYPASSRLS"), "{failure}");
-    assert!(setting.sink.members().is_empty());
+    assert!(setting.sink.contents().is_empty());
     holder.release().await;
 }

@@ -23,7 +23,7 @@ async fn a_part_that_appears_while_it_is_loaded_counts_as_loaded() {
         .await
         .unwrap();
     let part = entries[0].parts[0].member.clone();
-    let bytes = setting.sink.members()[&part].0.clone();
+    let bytes = setting.sink.contents()[&part].0.clone();
     let member = (part.as_str(), Component::Models, vec![Some(bytes)]);
     let bundle = Pieces::of(vec![member]).with_tables(entries.clone());
     let restoring = restoring("0123456789abcdef", bundle);

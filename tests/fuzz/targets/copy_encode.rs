@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| arkstream_fuzz::targets::copy::copy_encode(data));
