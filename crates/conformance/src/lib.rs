@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | `Sink`, `BundleSink` | [`sink`] | `bundle`, [`MemorySink`] |
 //! | `BundleReader` | [`reader`] | `bundle` |
-//! | `Source` | [`source`] | `odoo` (rows, files), `postgres` (dumps), `chroma` |
+//! | `Source` | [`source`] | `odoo` (rows), `postgres` (dumps), `chroma` |
 //!
 //! [`Faulty`] is a sink around another one that fails, hangs or interrupts the run at a chosen call.
 //! The suites put it around what they are given, so that what is promised holds after a failure, too.

@@ -259,7 +259,7 @@ async fn an_error_late_in_the_stream_fails_the_export() {
     assert!(
         setting
             .sink
-            .members()
+            .contents()
             .keys()
             .all(|name| !name.starts_with("late/"))
     );
