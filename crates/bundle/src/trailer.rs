@@ -38,7 +38,7 @@ impl Trailer {
         )
     }
 
-    /// Reads a comment.
+    /// Reads a comment. It must be as [`Self::comment`] writes it, to the letter.
     pub(crate) fn parse(comment: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(comment).ok()?;
         let (version, rest) = text
@@ -49,14 +49,15 @@ impl Trailer {
         let (header_offset, header_len) = place.split_once('+')?;
         let (stored_len, raw_len) = sizes.split_once(" of ")?;
         let header_offset: u64 = header_offset.parse().ok()?;
-        Some(Self {
+        let trailer = Self {
             format_version: version.to_owned(),
             header_offset,
             data_offset: header_offset.checked_add(header_len.parse().ok()?)?,
             stored_len: stored_len.parse().ok()?,
             raw_len: raw_len.parse().ok()?,
             blake3: blake3.parse().ok()?,
-        })
+        };
+        (trailer.comment() == text).then_some(trailer)
     }
 }
 
@@ -74,7 +75,13 @@ mod tests {
             raw_len: 70,
             blake3: Digest::of(b"m"),
         };
-        assert_eq!(Trailer::parse(trailer.comment().as_bytes()), Some(trailer));
+        let comment = trailer.comment();
+        assert_eq!(Trailer::parse(comment.as_bytes()), Some(trailer));
+        // A flipped bit may leave the same number.
+        let (head, hash) = comment.split_at(comment.len() - 64);
+        let shouted = format!("{head}{}", hash.to_uppercase());
+        assert_eq!(Trailer::parse(shouted.as_bytes()), None);
+        assert_eq!(Trailer::parse(comment.replace("7 of", "07 of").as_bytes()), None);
         assert_eq!(Trailer::parse(b"made by zip"), None);
     }
 }
