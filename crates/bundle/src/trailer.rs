@@ -81,7 +81,10 @@ mod tests {
         let (head, hash) = comment.split_at(comment.len() - 64);
         let shouted = format!("{head}{}", hash.to_uppercase());
         assert_eq!(Trailer::parse(shouted.as_bytes()), None);
-        assert_eq!(Trailer::parse(comment.replace("7 of", "07 of").as_bytes()), None);
+        assert_eq!(
+            Trailer::parse(comment.replace("7 of", "07 of").as_bytes()),
+            None
+        );
         assert_eq!(Trailer::parse(b"made by zip"), None);
     }
 }

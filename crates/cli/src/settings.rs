@@ -171,11 +171,16 @@ impl Settings {
 
 const HELP: &str = "`arkstream schema config` prints what the file may hold";
 
-/// What is wrong, without a value: it may be a password. The parser's own text quotes the line, and
-/// its message what stands in quotes.
+/// What is wrong, without a value: it may be a password, also one with quotes in it. The parser's own
+/// text quotes the line, and its message what stands in quotes.
 fn explain(text: &str, error: &toml::de::Error) -> String {
-    let outside: Vec<&str> = error.message().split('"').step_by(2).collect();
-    let message = outside.join("…");
+    let message = match error.message().split_once('"') {
+        None => error.message().to_owned(),
+        Some((before, quoted)) => {
+            let after = quoted.rsplit('"').next().unwrap_or_default();
+            format!("{before}…{after}")
+        }
+    };
     let start = error.span().map_or(0, |span| span.start.min(text.len()));
     let before = text.get(..start).unwrap_or_default();
     let line = before.matches('\n').count() + 1;

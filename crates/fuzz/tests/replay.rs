@@ -1,5 +1,5 @@
 //! The fuzz targets without libFuzzer: every committed input, and seeded mutations of it.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 use std::{
     collections::BTreeSet,

@@ -150,6 +150,7 @@ mod tests {
             chroma: None,
             graph: None,
             sealing: None,
+            bases: Vec::new(),
             salvage: Some(Salvage {
                 source: "damaged.zip".into(),
                 source_bytes: 9,

@@ -186,6 +186,10 @@ fn the_settings_file_is_read_strictly_and_its_secrets_stay_in_it() {
             "arkstream.toml",
         ),
         ("jobs = \"wr0ng-passw0rd-nobody-may-see\"", "arkstream.toml"),
+        (
+            "jobs = \"a \\\" in it, wr0ng-passw0rd-nobody-may-see\"",
+            "arkstream.toml",
+        ),
         ("lock_timeout = \"soon\"", "lock_timeout"),
         ("memory = \"lots\"", "memory"),
     ] {

@@ -78,10 +78,10 @@ pub(super) fn inflate(stored: &[u8], out: &mut [u8]) -> Option<(usize, usize)> {
 
 fn zeroed_stream() -> Box<c::isal_zstream> {
     // SAFETY: integers, arrays of them and raw pointers, for all of which zero is a value.
-    unsafe { Box::<c::isal_zstream>::new_zeroed().assume_init() }
+    Box::new(unsafe { std::mem::zeroed() })
 }
 
 fn zeroed_state() -> Box<c::inflate_state> {
     // SAFETY: as in `zeroed_stream`; its union is of integers.
-    unsafe { Box::<c::inflate_state>::new_zeroed().assume_init() }
+    Box::new(unsafe { std::mem::zeroed() })
 }
