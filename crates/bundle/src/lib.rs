@@ -23,6 +23,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod appender;
+mod channel;
 mod check;
 mod claim;
 mod codec;

@@ -13,9 +13,9 @@ use arkstream_pipeline::{
 
 use crate::{
     appender::Command,
+    channel::{Channel, not_encoded},
     codec::EncodedChunk,
     earlier::{Candidate, CandidateKind},
-    writer::{Channel, not_encoded},
 };
 
 /// A member that comes in a stream. Chunks are encoded beside each other; the member takes its
