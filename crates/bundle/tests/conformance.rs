@@ -42,7 +42,8 @@ impl sink::Sinks for Bundles {
         let bundle = BundleFile::open(&published.path).unwrap();
         assert_eq!(bundle.check_framing(), []);
         let mut contents = BTreeMap::new();
-        for member in &bundle.manifest().members {
+        let members = bundle.manifest().members.iter();
+        for member in members.filter(|member| !member.is_index()) {
             let mut bytes = BytesMut::new();
             for index in 0..member.chunks.len() {
                 bytes.extend_from_slice(&bundle.read_chunk(member, index).unwrap());
