@@ -202,6 +202,7 @@ impl Origin {
 
 fn is_offered(member: &Member) -> bool {
     member.component != Component::Description
+        && !member.is_index()
         && check_name(&member.name).is_ok()
         && check_sums(member).is_ok()
 }
