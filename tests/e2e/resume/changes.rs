@@ -33,7 +33,8 @@ fn command(database: &str, out: &Path) -> std::process::Command {
 
 /// Killed when all parts are finished, and the dump of the whole database is not.
 fn kill_after_the_parts(database: &str, out: &Path) {
-    let mut running = Running::start(&mut command(database, out));
+    // Slowly, so that the dump is still being written when the journal speaks of it.
+    let mut running = Running::start(command(database, out).args(["--compression", "small"]));
     let journal = arkstream_bundle::OutputPaths::new(out).journal;
     running.until("the dump has begun", |_| {
         arkstream_bundle::read_journal(&journal).is_ok_and(|state| state.torn.is_some())
