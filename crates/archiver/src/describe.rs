@@ -225,24 +225,17 @@ pub(crate) fn manifest(finished: &Finished<'_>, run: &Run) -> Manifest {
     generations.push(finished.generation.clone());
     let report = finished.report.clone();
     Manifest {
-        format_version: FORMAT_VERSION.to_owned(),
-        run_id: finished.run_id.clone(),
-        generator: arkstream_format::Generator {
-            name: "arkstream".to_owned(),
-            version: finished.version.to_owned(),
-        },
-        started_at: run.begun_at,
         generations,
         bases: run.bases.clone(),
-        components: BTreeMap::new(),
-        members: Vec::new(),
-        dead_ranges: Vec::new(),
         tables: report.tables,
         omissions: finished.omissions.clone(),
         references: report.references,
         chroma: report.chroma,
         graph: report.graph,
-        sealing: None,
-        salvage: None,
+        ..Manifest::empty(
+            finished.run_id.clone(),
+            arkstream_format::Generator::new("arkstream", finished.version),
+            run.begun_at,
+        )
     }
 }

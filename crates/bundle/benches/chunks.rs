@@ -64,27 +64,11 @@ fn vectors() -> Vec<u8> {
 }
 
 fn manifest() -> Manifest {
-    Manifest {
-        format_version: arkstream_format::FORMAT_VERSION.into(),
-        run_id: RunId("00".into()),
-        generator: Generator {
-            name: "bench".into(),
-            version: "0".into(),
-        },
-        started_at: DateTime::UNIX_EPOCH,
-        generations: Vec::new(),
-        components: Default::default(),
-        members: Vec::new(),
-        dead_ranges: Vec::new(),
-        tables: Vec::new(),
-        omissions: Vec::new(),
-        references: Vec::new(),
-        chroma: None,
-        graph: None,
-        salvage: None,
-        bases: Vec::new(),
-        sealing: None,
-    }
+    Manifest::empty(
+        RunId("00".into()),
+        Generator::new("bench", "0"),
+        DateTime::UNIX_EPOCH,
+    )
 }
 
 /// Writes one streamed member as a bundle; returns the file's size.

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arkstream_format::{
-    CHUNK_SIZE, Component, Compression, FORMAT_VERSION, FileProof, Generation, Generator, Manifest,
-    Member, Proof, RunId,
+    CHUNK_SIZE, Component, Compression, FileProof, Generation, Generator, Manifest, Member, Proof,
+    RunId,
 };
 use arkstream_pipeline::{Budget, BundleSink, MemberFacts, MemberSpec, PendingReceipt, Published};
 use async_trait::async_trait;
@@ -66,27 +66,11 @@ fn stored(name: &str) -> MemberSpec {
 /// A manifest without members.
 #[must_use]
 pub fn manifest() -> Manifest {
-    Manifest {
-        format_version: FORMAT_VERSION.into(),
-        run_id: RunId("00".into()),
-        generator: Generator {
-            name: "conformance".into(),
-            version: "0".into(),
-        },
-        started_at: moment(),
-        generations: Vec::new(),
-        components: BTreeMap::new(),
-        members: Vec::new(),
-        dead_ranges: Vec::new(),
-        tables: Vec::new(),
-        omissions: Vec::new(),
-        references: Vec::new(),
-        chroma: None,
-        graph: None,
-        sealing: None,
-        salvage: None,
-        bases: Vec::new(),
-    }
+    Manifest::empty(
+        RunId("00".into()),
+        Generator::new("conformance", "0"),
+        moment(),
+    )
 }
 
 /// Bytes that do not compress well and differ by their seed.

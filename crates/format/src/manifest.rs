@@ -62,6 +62,29 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// One that lists nothing yet, of this version of the format.
+    #[must_use]
+    pub fn empty(run_id: RunId, generator: Generator, started_at: DateTime<Utc>) -> Self {
+        Self {
+            format_version: crate::FORMAT_VERSION.to_owned(),
+            run_id,
+            generator,
+            started_at,
+            generations: Vec::new(),
+            bases: Vec::new(),
+            components: BTreeMap::new(),
+            members: Vec::new(),
+            dead_ranges: Vec::new(),
+            tables: Vec::new(),
+            omissions: Vec::new(),
+            references: Vec::new(),
+            chroma: None,
+            graph: None,
+            sealing: None,
+            salvage: None,
+        }
+    }
+
     /// The SHA-256 that `metadata.json` carries as `checksum`: over one line
     /// `<digest>  <name>\n` for every member but `metadata.json`, `manifest.json` and the index
     /// members, in the manifest's order. It is equal for equal content, wherever that stands in the
@@ -90,6 +113,17 @@ pub struct Generator {
     pub name: String,
     /// Its version.
     pub version: String,
+}
+
+impl Generator {
+    /// The program of that name and version.
+    #[must_use]
+    pub fn new(name: &str, version: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            version: version.to_owned(),
+        }
+    }
 }
 
 /// One set of source snapshots.

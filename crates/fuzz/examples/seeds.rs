@@ -113,25 +113,12 @@ async fn bundle(put: Put<'_>, torn: bool) {
     }
     keep(put, "finished", &paths).await;
     let manifest = Manifest {
-        format_version: "1.0.0".into(),
-        run_id: RunId("0".repeat(32)),
-        generator: Generator {
-            name: "arkstream".into(),
-            version: "0".into(),
-        },
-        started_at: DateTime::UNIX_EPOCH,
         generations: vec![generation()],
-        components: Default::default(),
-        members: Vec::new(),
-        dead_ranges: Vec::new(),
-        tables: Vec::new(),
-        omissions: Vec::new(),
-        references: Vec::new(),
-        chroma: None,
-        graph: None,
-        sealing: None,
-        salvage: None,
-        bases: Vec::new(),
+        ..Manifest::empty(
+            RunId("0".repeat(32)),
+            Generator::new("arkstream", "0"),
+            DateTime::UNIX_EPOCH,
+        )
     };
     writer.publish(manifest).await.unwrap();
     let file = fs::read(&paths.bundle).unwrap();

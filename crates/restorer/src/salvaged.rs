@@ -133,24 +133,6 @@ mod tests {
     fn manifest(lost: &[(&str, Component)]) -> Manifest {
         let at = "2026-01-02T03:04:05Z".parse().unwrap();
         Manifest {
-            format_version: FORMAT_VERSION.into(),
-            run_id: RunId("2".into()),
-            generator: Generator {
-                name: "test".into(),
-                version: "0".into(),
-            },
-            started_at: at,
-            generations: Vec::new(),
-            components: Default::default(),
-            members: Vec::new(),
-            dead_ranges: Vec::new(),
-            tables: Vec::new(),
-            omissions: Vec::new(),
-            references: Vec::new(),
-            chroma: None,
-            graph: None,
-            sealing: None,
-            bases: Vec::new(),
             salvage: Some(Salvage {
                 source: "damaged.zip".into(),
                 source_bytes: 9,
@@ -169,6 +151,7 @@ mod tests {
                     })
                     .collect(),
             }),
+            ..Manifest::empty(RunId("2".into()), Generator::new("test", "0"), at)
         }
     }
 

@@ -388,26 +388,8 @@ fn manifest(options: &SalvageOptions, described: Option<Manifest>, facts: Facts)
         proven_by_crc: facts.proven_by_crc,
         lost: facts.lost,
     };
-    let mut manifest = described.unwrap_or_else(|| Manifest {
-        format_version: String::new(),
-        run_id: options.run_id.clone(),
-        generator: Generator {
-            name: String::new(),
-            version: String::new(),
-        },
-        started_at: options.at,
-        generations: Vec::new(),
-        components: BTreeMap::new(),
-        members: Vec::new(),
-        dead_ranges: Vec::new(),
-        tables: Vec::new(),
-        omissions: Vec::new(),
-        references: Vec::new(),
-        chroma: None,
-        graph: None,
-        sealing: None,
-        salvage: None,
-        bases: Vec::new(),
+    let mut manifest = described.unwrap_or_else(|| {
+        Manifest::empty(options.run_id.clone(), Generator::new("", ""), options.at)
     });
     if manifest.generations.is_empty() {
         manifest.generations = facts.generations;

@@ -19,27 +19,7 @@ pub(crate) fn moment() -> DateTime<Utc> {
 }
 
 pub(crate) fn manifest() -> Manifest {
-    Manifest {
-        format_version: arkstream_format::FORMAT_VERSION.into(),
-        run_id: RunId("00".into()),
-        generator: Generator {
-            name: "test".into(),
-            version: "0".into(),
-        },
-        started_at: moment(),
-        generations: Vec::new(),
-        components: Default::default(),
-        members: Vec::new(),
-        dead_ranges: Vec::new(),
-        tables: Vec::new(),
-        omissions: Vec::new(),
-        references: Vec::new(),
-        chroma: None,
-        graph: None,
-        sealing: None,
-        salvage: None,
-        bases: Vec::new(),
-    }
+    Manifest::empty(RunId("00".into()), Generator::new("test", "0"), moment())
 }
 
 pub(crate) fn spec(name: &str, compression: Compression) -> MemberSpec {

@@ -28,25 +28,12 @@ impl MemoryBundle {
     pub fn of(directory: &Path) -> Self {
         let mut bundle = Self {
             manifest: Manifest {
-                format_version: "1.0.0".into(),
-                run_id: RunId("run".into()),
-                generator: Generator {
-                    name: "arkstream".into(),
-                    version: "0".into(),
-                },
-                started_at: chrono::DateTime::UNIX_EPOCH,
-                generations: Vec::new(),
-                components: BTreeMap::new(),
-                members: Vec::new(),
-                dead_ranges: Vec::new(),
-                tables: Vec::new(),
-                omissions: Vec::new(),
-                references: Vec::new(),
                 chroma: Some(summary(directory)),
-                graph: None,
-                sealing: None,
-                salvage: None,
-                bases: Vec::new(),
+                ..Manifest::empty(
+                    RunId("run".into()),
+                    Generator::new("arkstream", "0"),
+                    chrono::DateTime::UNIX_EPOCH,
+                )
             },
             data: BTreeMap::new(),
         };

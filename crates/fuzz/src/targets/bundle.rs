@@ -7,8 +7,7 @@ use arkstream_bundle::{
     survey,
 };
 use arkstream_format::{
-    CHUNK_SIZE, Component, Crc32, Digest, FORMAT_VERSION, Generator, Manifest, RunId, check_name,
-    member_names,
+    CHUNK_SIZE, Component, Crc32, Digest, Generator, Manifest, RunId, check_name, member_names,
 };
 use arkstream_pipeline::{BundleReader as _, BundleSink as _, Cancel, Failure, Silent, Sink as _};
 use chrono::{DateTime, Utc};
@@ -166,25 +165,9 @@ async fn resume_all(paths: &OutputPaths, beginning: Beginning) -> Result<Vec<Str
 }
 
 fn manifest(started_at: DateTime<Utc>) -> Manifest {
-    Manifest {
-        format_version: FORMAT_VERSION.into(),
-        run_id: RunId("0".repeat(32)),
-        generator: Generator {
-            name: "fuzz".into(),
-            version: "0".into(),
-        },
+    Manifest::empty(
+        RunId("0".repeat(32)),
+        Generator::new("fuzz", "0"),
         started_at,
-        generations: Vec::new(),
-        components: Default::default(),
-        members: Vec::new(),
-        dead_ranges: Vec::new(),
-        tables: Vec::new(),
-        omissions: Vec::new(),
-        references: Vec::new(),
-        chroma: None,
-        graph: None,
-        sealing: None,
-        salvage: None,
-        bases: Vec::new(),
-    }
+    )
 }

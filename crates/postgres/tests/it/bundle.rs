@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arkstream_format::{
-    Chunk, Component, Compression, Crc32, Digest, FORMAT_VERSION, Generator, Manifest, Member,
-    RunId, TableEntry,
+    Chunk, Component, Compression, Crc32, Digest, Generator, Manifest, Member, RunId, TableEntry,
 };
 use arkstream_pipeline::{Budget, BundleReader, Cancel, Finding, Place, Restoring, Silent};
 use bytes::Bytes;
@@ -43,25 +42,12 @@ impl Pieces {
             }
         });
         let manifest = Manifest {
-            format_version: FORMAT_VERSION.to_owned(),
-            run_id: RunId("0".repeat(32)),
-            generator: Generator {
-                name: "arkstream".to_owned(),
-                version: "0".to_owned(),
-            },
-            started_at: chrono::Utc::now(),
-            generations: Vec::new(),
-            components: Default::default(),
             members: listed.collect(),
-            dead_ranges: Vec::new(),
-            tables: Vec::new(),
-            omissions: Vec::new(),
-            references: Vec::new(),
-            chroma: None,
-            graph: None,
-            sealing: None,
-            salvage: None,
-            bases: Vec::new(),
+            ..Manifest::empty(
+                RunId("0".repeat(32)),
+                Generator::new("arkstream", "0"),
+                chrono::Utc::now(),
+            )
         };
         let chunks = members
             .into_iter()

@@ -312,24 +312,11 @@ pub(crate) fn restoring_of(version: &str) -> Restoring {
     Restoring {
         bundle: Arc::new(Empty(Manifest {
             format_version: version.to_owned(),
-            run_id: RunId("0".repeat(32)),
-            generator: Generator {
-                name: "arkstream".to_owned(),
-                version: "0".to_owned(),
-            },
-            started_at: chrono::Utc::now(),
-            generations: Vec::new(),
-            components: Default::default(),
-            members: Vec::new(),
-            dead_ranges: Vec::new(),
-            tables: Vec::new(),
-            omissions: Vec::new(),
-            references: Vec::new(),
-            chroma: None,
-            graph: None,
-            sealing: None,
-            salvage: None,
-            bases: Vec::new(),
+            ..Manifest::empty(
+                RunId("0".repeat(32)),
+                Generator::new("arkstream", "0"),
+                chrono::Utc::now(),
+            )
         })),
         id: "0123456789abcdef".to_owned(),
         observer: Arc::new(Silent),
