@@ -107,7 +107,16 @@ pub(super) fn with_former_stores(place: &Place) {
         place.graph,
         source().graph
     );
-    server.psql("postgres", &copy).expect("a copy of the graph");
+    // Another test may be backing it up, and PostgreSQL copies only what nobody is connected to.
+    let start = std::time::Instant::now();
+    while let Err(error) = server.psql("postgres", &copy) {
+        let busy = error.to_string().contains("accessed by other users");
+        assert!(
+            busy && start.elapsed() < Duration::from_secs(120),
+            "{error}"
+        );
+        std::thread::sleep(Duration::from_millis(200));
+    }
     server
         .psql(
             &place.graph,
