@@ -26,7 +26,7 @@ demo: setup-demo ## Build, start a throwaway Odoo-shaped stack and back it up in
 	@$(STEP) 'build' $(CARGO) build --profile quick --locked --package arkstream-cli $(WITH)
 	@$(STEP) 'demo' $(CARGO) run --quiet --profile quick --locked --package arkstream-cli $(WITH) --bin arkstream -- demo
 
-build: ## Build the release binary
+build: setup-demo ## Build the release binary
 	@$(CARGO) build --release --locked --package arkstream-cli $(WITH)
 
 test: setup ## Everything a change must pass: format, lints, all tests, documentation

@@ -104,14 +104,6 @@ fn id_from(_: &std::fs::Metadata) -> FileId {
     }
 }
 
-/// As [`Disk::publish`], on the disk of this machine.
-///
-/// # Errors
-/// As there.
-pub fn publish(from: &Path, to: &Path) -> io::Result<()> {
-    LocalDisk.publish(from, to)
-}
-
 #[cfg(target_os = "linux")]
 pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -155,7 +147,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// As the operating system says.
-pub fn sync_folder_of(path: &Path) -> io::Result<()> {
+fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -336,18 +328,22 @@ mod tests {
 
     use super::*;
 
+    fn publish_here(from: &Path, to: &Path) -> io::Result<()> {
+        LocalDisk.publish(from, to)
+    }
+
     #[test]
     fn publish_never_overwrites() {
         let folder = tempfile::tempdir().unwrap();
         let (from, to) = (folder.path().join("a"), folder.path().join("b"));
         drop(create_private(&from).unwrap());
         drop(create_private(&to).unwrap());
-        for rename in [publish, rename_checked] {
+        for rename in [publish_here, rename_checked] {
             let error = rename(&from, &to).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         }
         fs::remove_file(&to).unwrap();
-        publish(&from, &to).unwrap();
+        publish_here(&from, &to).unwrap();
         assert!(to.exists() && !from.exists());
     }
 

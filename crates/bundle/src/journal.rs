@@ -207,12 +207,14 @@ struct Replay {
     state: JournalState,
     members: BTreeMap<u64, Member>,
     places: HashMap<String, u64>,
+    dead: BTreeMap<u64, DeadRange>,
 }
 
 impl Replay {
     fn end(self) -> JournalState {
         JournalState {
             members: self.members.into_values().collect(),
+            dead: self.dead.into_values().collect(),
             ..self.state
         }
     }
@@ -283,11 +285,11 @@ impl Replay {
                     self.places.remove(&member.name);
                 }
                 // The same bytes, read again, may have become others.
-                state.dead.retain(|known| known.offset != range.offset);
-                state.dead.push(range);
+                self.dead.insert(range.offset, range);
             }
             Record::Cut { len, sha256 } => {
                 state.cut(len);
+                self.dead.retain(|_, range| range.end() <= len);
                 let places = &mut self.places;
                 self.members.retain(|_, member| {
                     let stays = end_of(member) <= len;
@@ -323,7 +325,6 @@ impl JournalState {
     /// Nothing stands behind `len` any more.
     fn cut(&mut self, len: u64) {
         self.durable_len = self.durable_len.min(len);
-        self.dead.retain(|range| range.end() <= len);
         self.torn = self.torn.take().filter(|torn| torn.data_offset <= len);
         if let Some(torn) = &mut self.torn {
             torn.chunks.retain(|chunk| chunk_end(chunk) <= len);

@@ -28,7 +28,6 @@ mod check;
 mod claim;
 mod codec;
 mod copy;
-mod copying;
 mod disk;
 pub mod durable;
 mod earlier;

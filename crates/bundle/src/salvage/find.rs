@@ -93,8 +93,13 @@ impl Damaged {
                 Failure::new(FailureKind::Refused, attempted(path), why).help("wait for it to end")
             );
         }
-        let Ok(state) = read_journal(&paths.journal) else {
-            return Ok(());
+        let state = match read_journal(&paths.journal) {
+            Ok(state) => state,
+            Err(error) => {
+                let attempted = format!("read {}", paths.journal.display());
+                self.why = Some(Failure::io(FailureKind::Source, attempted, error));
+                return Ok(());
+            }
         };
         let Some(begin) = state.begin else {
             return Ok(());

@@ -19,6 +19,7 @@
 //!
 //! Peak memory: the records of the index, and two chunks.
 
+mod chunks;
 mod claims;
 mod directory;
 mod find;
@@ -41,7 +42,6 @@ use arkstream_pipeline::{Cancel, Failure, FailureKind, Observer, Published};
 use crate::{space::SpaceWait, writer::OutputPaths};
 
 pub use claims::Truth;
-pub(crate) use write::changed;
 
 /// What is salvaged, and where to.
 #[derive(Clone)]

@@ -82,7 +82,9 @@ pub(super) async fn write(
                 .await?;
         }
         if judged.whole && judged.member.name == member_names::METADATA {
-            metadata = output.read_metadata(&judged.member);
+            if judged.member.raw_len <= LONGEST_METADATA {
+                metadata = Some(output.read_metadata(&judged.member)?);
+            }
         } else if judged.whole {
             output.whole(judged.member).await?;
         } else {
@@ -189,8 +191,10 @@ impl Output {
             raw_len: member.raw_len,
             proof: "blake3",
         });
-        if self.earlier.get(&member.name) == Some(&member.digest) {
-            return self.writer.keep(&member.name, None).await.map(drop);
+        if self.earlier.get(&member.name) == Some(&member.digest)
+            && self.writer.keep(&member.name, None).await?.is_some()
+        {
+            return Ok(());
         }
         let spec = self.spec(&member, member.name.clone(), member.component);
         let facts = MemberFacts {
@@ -268,14 +272,17 @@ impl Output {
         let component = Component::of_member(&name);
         let rows = rows.get(&name).copied();
         if name == member_names::METADATA {
-            let mut bytes = Vec::new();
-            let len = member.raw_len.min(LONGEST_METADATA);
+            if member.raw_len > LONGEST_METADATA {
+                return Ok(());
+            }
+            let (mut bytes, len) = (Vec::new(), member.raw_len);
             let read = read_raw(&self.file, &member.header, len, file_len, &mut |piece| {
                 bytes.write_all(piece)
             });
-            if read.is_ok() && Crc32::of(&bytes) == member.crc32 {
-                *metadata = Some(bytes);
+            if read.is_err() || Crc32::of(&bytes) != member.crc32 {
+                return Err(changed(&self.source, &name));
             }
+            *metadata = Some(bytes);
             return Ok(());
         }
         if !self.names.insert(name.clone()) {
@@ -321,14 +328,14 @@ impl Output {
         Ok(())
     }
 
-    fn read_metadata(&self, member: &Member) -> Option<Vec<u8>> {
+    fn read_metadata(&self, member: &Member) -> Result<Vec<u8>, Failure> {
         let mut bytes = Vec::new();
         for chunk in &member.chunks {
-            let proven = read_proven(self.file.as_ref(), member.compression, chunk).ok()?;
+            let proven = read_proven(self.file.as_ref(), member.compression, chunk)
+                .map_err(|_| changed(&self.source, &member.name))?;
             bytes.extend_from_slice(&proven.raw);
-            (bytes.len() as u64 <= LONGEST_METADATA).then_some(())?;
         }
-        Some(bytes)
+        Ok(bytes)
     }
 
     /// The last member of the caller's: it covers all others.
@@ -353,7 +360,7 @@ impl Output {
     }
 }
 
-pub(crate) fn changed(source: &Path, name: &str) -> Failure {
+pub(super) fn changed(source: &Path, name: &str) -> Failure {
     Failure::new(
         FailureKind::Damaged,
         format!("read {name} from {}", source.display()),

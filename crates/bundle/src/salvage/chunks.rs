@@ -10,14 +10,14 @@ use crate::{
     codec::EncodedChunk,
     opening::Totals,
     reader::read_proven,
-    salvage::changed,
+    salvage::write::changed,
     writer::{BundleWriter, check_spec},
 };
 
 impl BundleWriter {
     /// Adds a member of chunks that stand in `file`, their stored bytes verbatim. Every hash is checked
     /// on the way.
-    pub(crate) async fn copy_chunks(
+    pub(super) async fn copy_chunks(
         &self,
         spec: MemberSpec,
         chunks: Vec<Chunk>,
