@@ -1,13 +1,10 @@
 //! What the fuzz targets need of this crate and nobody else does.
 
-use arkstream_format::{
-    Component, Compression, Crc32, Digest, FORMAT_VERSION, Manifest, Member, member_names,
-};
+use arkstream_format::{Compression, Crc32, Digest, FORMAT_VERSION, Manifest};
 
 use crate::{
     codec::{Effort, EncodedChunk, STREAM_END},
     framing::{Entry, end_records},
-    publish::DESCRIPTION_MODE,
     trailer::Trailer,
 };
 
@@ -21,43 +18,27 @@ pub fn seal(manifest: &Manifest, json: &[u8], body: &[u8]) -> Vec<u8> {
         Effort::default(),
     );
     let stored = [&chunk.stored(Compression::Deflate)[..], &STREAM_END].concat();
-    let mut entry = Member {
-        name: member_names::MANIFEST.to_owned(),
-        component: Component::Description,
-        compression: Compression::Deflate,
-        header_offset: body.len() as u64,
-        data_offset: 0,
-        raw_len: json.len() as u64,
-        stored_len: stored.len() as u64,
-        crc32: Crc32::of(json),
-        digest: Digest::of(&stored),
-        descriptor: false,
-        modified_at: manifest.started_at,
-        mode: DESCRIPTION_MODE,
-        rows: None,
-        proof: None,
-        copied: None,
-        chunks: Vec::new(),
-    };
-    let mut file = body.to_vec();
-    file.extend(Entry::from(&entry).local_header());
-    entry.data_offset = file.len() as u64;
-    file.extend(stored);
-    let directory_offset = file.len() as u64;
-    for member in manifest.members.iter().chain([&entry]) {
-        file.extend(Entry::from(member).central_header());
-    }
-    let trailer = Trailer {
+    let mut trailer = Trailer {
         format_version: match manifest.format_version.is_ascii() {
             true => manifest.format_version.clone(),
             false => FORMAT_VERSION.to_owned(),
         },
-        header_offset: entry.header_offset,
-        data_offset: entry.data_offset,
-        stored_len: entry.stored_len,
-        raw_len: entry.raw_len,
-        blake3: entry.digest,
+        header_offset: body.len() as u64,
+        data_offset: body.len() as u64,
+        stored_len: stored.len() as u64,
+        raw_len: json.len() as u64,
+        blake3: Digest::of(&stored),
     };
+    let entry = |trailer: &Trailer| trailer.entry(Crc32::of(json), manifest.started_at);
+    let mut file = body.to_vec();
+    file.extend(Entry::from(&entry(&trailer)).local_header());
+    trailer.data_offset = file.len() as u64;
+    file.extend(stored);
+    let entry = entry(&trailer);
+    let directory_offset = file.len() as u64;
+    for member in manifest.members.iter().chain([&entry]) {
+        file.extend(Entry::from(member).central_header());
+    }
     let end = end_records(
         manifest.members.len() as u64 + 1,
         directory_offset,

@@ -14,8 +14,7 @@ use bytes::Bytes;
 use flate2::read::DeflateDecoder;
 
 use arkstream_format::{
-    CHUNK_SIZE, Chunk, Component, Compression, Crc32, Digest, FORMAT_MAJOR, Manifest, Member,
-    major_of, member_names,
+    CHUNK_SIZE, Chunk, Compression, Crc32, Digest, FORMAT_MAJOR, Manifest, Member, major_of,
 };
 use arkstream_pipeline::{BundleReader, Failure, FailureKind, Finding, Place};
 
@@ -25,7 +24,6 @@ use crate::{
     disk::{Disk, DiskFile, FileRange},
     durable::LocalDisk,
     framing::{END, END_LEN},
-    publish::DESCRIPTION_MODE,
     trailer::Trailer,
 };
 
@@ -87,24 +85,7 @@ impl BundleFile {
             .help("use the version of Arkstream that wrote it, or a newer one"));
         }
         let (manifest, crc32) = read_manifest(&range, &trailer).map_err(damaged)?;
-        let manifest_entry = Member {
-            name: member_names::MANIFEST.to_owned(),
-            component: Component::Description,
-            compression: Compression::Deflate,
-            header_offset: trailer.header_offset,
-            data_offset: trailer.data_offset,
-            raw_len: trailer.raw_len,
-            stored_len: trailer.stored_len,
-            crc32,
-            digest: trailer.blake3,
-            descriptor: false,
-            modified_at: manifest.started_at,
-            mode: DESCRIPTION_MODE,
-            rows: None,
-            proof: None,
-            copied: None,
-            chunks: Vec::new(),
-        };
+        let manifest_entry = trailer.entry(crc32, manifest.started_at);
         Ok(Self {
             file,
             len,

@@ -4,7 +4,11 @@
 //! everything a bundle proves: it covers the manifest, the manifest covers all other bytes.
 //! Unzip programs print it as a harmless line of text.
 
-use arkstream_format::Digest;
+use chrono::{DateTime, Utc};
+
+use arkstream_format::{Component, Compression, Crc32, Digest, Member, member_names};
+
+use crate::publish::DESCRIPTION_MODE;
 
 /// Place and hash of `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,28 @@ impl Trailer {
             self.raw_len,
             self.blake3
         )
+    }
+
+    /// The entry of `manifest.json` in the directory, which the manifest cannot list.
+    pub(crate) fn entry(&self, crc32: Crc32, modified_at: DateTime<Utc>) -> Member {
+        Member {
+            name: member_names::MANIFEST.to_owned(),
+            component: Component::Description,
+            compression: Compression::Deflate,
+            header_offset: self.header_offset,
+            data_offset: self.data_offset,
+            raw_len: self.raw_len,
+            stored_len: self.stored_len,
+            crc32,
+            digest: self.blake3,
+            descriptor: false,
+            modified_at,
+            mode: DESCRIPTION_MODE,
+            rows: None,
+            proof: None,
+            copied: None,
+            chunks: Vec::new(),
+        }
     }
 
     /// Reads a comment. It must be as [`Self::comment`] writes it, to the letter.

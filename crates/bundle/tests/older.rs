@@ -23,7 +23,7 @@ use arkstream_pipeline::{
 use common::{
     Random, beginning,
     killed::{Contents, check, kill},
-    manifest, moment, noise, spec, text,
+    manifest, moment, noise, soak, spec, text,
 };
 
 mod common;
@@ -387,13 +387,6 @@ async fn killed_anywhere_upon_any_older_bundle_the_new_one_is_whole() {
     for seed in 0..soak(3, 1500) {
         println!("seed {seed}");
         run_upon_older_ones(seed).await;
-    }
-}
-
-fn soak(few: u64, many: u64) -> u64 {
-    match std::env::var_os("ARKSTREAM_SOAK") {
-        Some(_) => many,
-        None => few,
     }
 }
 

@@ -8,10 +8,11 @@
 //! |---|---|---|
 //! | `Sink`, `BundleSink` | [`sink`] | `bundle`, [`MemorySink`] |
 //! | `BundleReader` | [`reader`] | `bundle` |
-//! | `Source` | [`source`] | `odoo` (rows), `postgres` (dumps), `chroma` |
+//! | `Source` | [`source`] | `odoo` (rows), `postgres` (dumps), `chroma`; not the filestore |
+//! | `Target` | none yet | |
 //!
 //! [`Faulty`] is a sink around another one that fails, hangs or interrupts the run at a chosen call.
-//! The suites put it around what they are given, so that what is promised holds after a failure, too.
+//! The suite of sources puts it before them, so that what is promised holds after a failure, too.
 #![allow(clippy::unwrap_used)]
 
 mod faulty;

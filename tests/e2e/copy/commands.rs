@@ -123,6 +123,14 @@ fn an_interrupt_ends_the_copy_with_130_and_keeps_it() {
 }
 
 #[test]
+fn a_folder_without_a_bundle_is_no_success() {
+    let (from, to) = (scratch("from"), scratch("to"));
+    std::fs::write(from.join("notes.txt"), "no bundle").expect("a file");
+    let ended = run(&mut copy(&from, &to)).expect_code(6);
+    ended.says(&["*.zip"]);
+}
+
+#[test]
 fn a_folder_is_copied_with_its_names_and_one_failure_does_not_stop_the_rest() {
     let (from, to) = (scratch("from"), scratch("to"));
     for variant in 0..3 {

@@ -188,3 +188,23 @@ fn a_folder_gets_a_bundle_of_the_default_name() {
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
 }
+
+#[test]
+fn compression_costs_and_gains_what_was_asked_for_and_any_unzip_reads_it() {
+    let stack = Stack::shared();
+    let sizes = ["none", "fast", "balanced", "small"].map(|effort| {
+        let out = scratch("effort").join("bundle.zip");
+        let mut command = stack.backup_command(&out);
+        // One in the environment, as scripts have it.
+        match effort {
+            "fast" => command.env("ARKSTREAM_COMPRESSION", effort),
+            _ => command.args(["--compression", effort]),
+        };
+        let report = run(command.arg("--json")).ok().json();
+        run(std::process::Command::new("unzip").arg("-tq").arg(&out)).ok();
+        number(&report["components"]["graph"]["stored_bytes"])
+    });
+    let [none, fast, balanced, small] = sizes;
+    assert!(none > 2 * fast.max(balanced), "{sizes:?}");
+    assert!(small < fast.min(balanced), "{sizes:?}");
+}

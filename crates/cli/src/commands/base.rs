@@ -1,21 +1,15 @@
 //! `backup --base`: the older bundle out of which what did not change is copied.
 
-use std::{
-    fmt::Write as _,
-    io,
-    path::{Path, PathBuf},
-};
+use std::{fmt::Write as _, path::Path};
 
 use serde_json::{Value, json};
 
-use arkstream_bundle::{BundleFile, OutputPaths};
+use arkstream_bundle::{BundleFile, OutputPaths, bundles_in};
 use arkstream_format::{BaseBundle, Component, Manifest};
 use arkstream_pipeline::{BundleReader as _, Failure, FailureKind};
 
 use crate::{output, units};
 
-/// What a bundle's name ends with.
-const SUFFIX: &str = ".zip";
 /// What the name of an unfinished bundle ends with.
 const UNFINISHED: &str = ".partial";
 
@@ -62,10 +56,14 @@ impl Base {
     }
 
     fn newest_in(folder: &Path) -> Result<Self, Failure> {
-        let names = bundles_in(folder)
-            .map_err(|error| Failure::io(FailureKind::Source, attempted(folder), error))?;
         let mut notes = Vec::new();
-        for path in names.into_iter().rev() {
+        // Their names go on with the time.
+        let named = |path: &Path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with(output::NAME_PREFIX)
+        };
+        let bundles = bundles_in(folder)?.into_iter().rev();
+        for path in bundles.filter(|path| named(path)) {
             match BundleFile::open(&path) {
                 Ok(bundle) => return Ok(Self::of(bundle, notes)),
                 Err(failure) => notes.push(format!(
@@ -137,21 +135,6 @@ fn attempted(path: &Path) -> String {
 
 fn refuse(path: &Path, kind: FailureKind, why: impl std::fmt::Display) -> Failure {
     Failure::new(kind, attempted(path), why)
-}
-
-/// Finished bundles with the default name, the oldest first: their names go on with the time.
-fn bundles_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with(output::NAME_PREFIX) && name.ends_with(SUFFIX) {
-            found.push(entry.path());
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 fn taken(manifest: &Manifest) -> String {

@@ -57,8 +57,17 @@ fn copy_all(args: &CopyArgs, cancel: &Cancel) -> Result<Code, Failure> {
         )
         .help("name a folder that exists; none is created"));
     }
+    let sources = bundles_in(&args.source)?;
+    if sources.is_empty() {
+        return Err(Failure::new(
+            FailureKind::Refused,
+            format!("copy the bundles of {}", args.source.display()),
+            "no file in it is called *.zip",
+        )
+        .help("name the folder that the bundles are in; folders below it are not looked into"));
+    }
     let mut all = Vec::new();
-    for source in bundles_in(&args.source)? {
+    for source in sources {
         let to = target(&source, &args.to);
         // What was just copied may be among them.
         let have = had(&args.have, &Silent)?;

@@ -1,11 +1,11 @@
 //! What runs leave that are killed: unfinished bundles with their journals, and an unfinished copy.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use arkstream_bundle::{BundleFile, Leftover, OutputPaths};
+use arkstream_bundle::{BundleFile, BundleWriter, Leftover, OutputPaths};
 use arkstream_format::{Component, Compression};
 use arkstream_pipeline::{BundleReader as _, BundleSink as _, Sink as _};
 
@@ -21,8 +21,8 @@ use crate::{
     support::{runtime, scratch},
 };
 
-/// What a run leaves that is killed while it streams the dump: unfinished bundle and journal.
-async fn interrupted() -> (Vec<u8>, Vec<u8>) {
+/// A run that has written its first members.
+async fn begun() -> (OutputPaths, Arc<BundleWriter>) {
     let paths = OutputPaths::new(&scratch("make").join("bundle.zip"));
     let writer = open(&paths, 1, Leftover::Discard).await;
     writer
@@ -32,6 +32,12 @@ async fn interrupted() -> (Vec<u8>, Vec<u8>) {
     for item in first_generation() {
         put(&writer, item).await;
     }
+    (paths, writer)
+}
+
+/// What a run leaves that is killed while it streams the dump: unfinished bundle and journal.
+async fn interrupted() -> (Vec<u8>, Vec<u8>) {
+    let (paths, writer) = begun().await;
     writer.sync().await.expect("synced");
     let spec = spec(DUMP, Component::OdooDump, Compression::Deflate);
     let mut member = writer.begin(spec).await.expect("a member");
@@ -248,15 +254,7 @@ fn after_a_cut(partial: &[u8], journal: &[u8]) -> (Vec<u8>, Vec<u8>) {
 
 /// The unfinished bundle as it is when it gets its name, with its journal.
 async fn before_the_rename() -> (Vec<u8>, Vec<u8>) {
-    let paths = OutputPaths::new(&scratch("make").join("bundle.zip"));
-    let writer = open(&paths, 1, Leftover::Discard).await;
-    writer
-        .begin_generation(generation(1))
-        .await
-        .expect("a barrier");
-    for item in first_generation() {
-        put(&writer, item).await;
-    }
+    let (paths, writer) = begun().await;
     stream(&writer, DUMP, Component::OdooDump, dump(CHUNK_AND_MORE)).await;
     writer.sync().await.expect("synced");
     let journal = fs::read(&paths.journal).expect("a file");
