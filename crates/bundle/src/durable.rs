@@ -1,7 +1,7 @@
 //! Crash-safe file operations: the only place that creates, renames or syncs files.
 //!
 //! - Files are created with mode 0600: they hold a company's memory.
-//! - A name appears under its final spelling only by [`publish`], which never overwrites.
+//! - A name appears under its final spelling only by [`Disk::publish`], which never overwrites.
 //! - After a rename or removal the folder is synced, so that the change outlives a power cut.
 //! - Ownership of an unfinished file is an advisory lock on it ([`std::fs::File::try_lock`]): it
 //!   dies with the process, whatever kills it, so a stale owner cannot exist.
