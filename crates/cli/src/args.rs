@@ -5,26 +5,32 @@
 //! the environment over the file.
 
 // Named, so that the fuzz targets can take this file in.
+#[path = "args/backup.rs"]
+mod backup;
+#[path = "args/bundle.rs"]
+mod bundle;
 #[path = "args/copy.rs"]
 mod copy;
 #[path = "args/restore.rs"]
 mod restore;
+#[path = "args/sources.rs"]
+mod sources;
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use clap::{
-    ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
-    builder::FalseyValueParser, error::ErrorKind, parser::ValueSource,
+    Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, error::ErrorKind,
 };
 use clap_complete::Shell;
 
-use crate::units;
-
+pub(crate) use backup::{BackupArgs, CompressionChoice};
+pub(crate) use bundle::{BundleArgs, CatArgs, ExtractArgs, SalvageArgs, VerifyArgs};
 pub(crate) use copy::CopyArgs;
 pub(crate) use restore::{
     CredentialArgs, ForgetArgs, MissingReferenceArg, ModeArg, OnConflictArg, RestoreArgs,
     RestoresArgs, UndoArgs,
 };
+pub(crate) use sources::{GraphSnapshot, SourceArgs};
 
 /// Streams a whole AI application stack into one verified ZIP file, and back.
 ///
@@ -61,51 +67,6 @@ impl Cli {
         }
         cli
     }
-}
-
-impl SourceArgs {
-    /// A source that is named and declined at once: the command line wins over the environment.
-    fn settle(&mut self, matches: &ArgMatches) -> Result<(), String> {
-        let rank = |id: &str| match matches.value_source(id) {
-            Some(ValueSource::CommandLine) => 2,
-            Some(ValueSource::EnvVariable) => 1,
-            _ => 0,
-        };
-        let settle = |name: &str, named: bool, declined: &mut bool| {
-            if !named || !*declined {
-                return Ok(named);
-            }
-            let (with, without) = (rank(name), rank(&format!("no_{}", stem(name))));
-            if with == without {
-                let option = name.replace('_', "-");
-                return Err(format!(
-                    "--{option} names what --no-{} leaves out; give one of them",
-                    stem(name)
-                ));
-            }
-            *declined = without > with;
-            Ok(with > without)
-        };
-        if !settle("graph_db", self.graph_db.is_some(), &mut self.no_graph)? {
-            self.graph_db = None;
-        }
-        if !settle("chroma", self.chroma.is_some(), &mut self.no_chroma)? {
-            self.chroma = None;
-        }
-        if !settle(
-            "filestore",
-            self.filestore.is_some(),
-            &mut self.no_filestore,
-        )? {
-            self.filestore = None;
-        }
-        Ok(())
-    }
-}
-
-/// `graph_db` is left out by `--no-graph`.
-fn stem(name: &str) -> &str {
-    name.split('_').next().unwrap_or(name)
 }
 
 const EXIT_CODES: &str = "Exit codes:
@@ -185,172 +146,6 @@ pub(crate) enum Command {
     },
 }
 
-/// Where the data is. Shared by `backup` and `doctor`.
-#[derive(Clone, Debug, Default, Args)]
-pub(crate) struct SourceArgs {
-    /// The Odoo database: a libpq URL or `key=value …` string.
-    #[arg(
-        long,
-        env = "ARKSTREAM_ODOO_DB",
-        value_name = "URL",
-        hide_env_values = true
-    )]
-    pub(crate) odoo_db: Option<String>,
-    /// Odoo's filestore of this database. Default: `data_dir/filestore/<db>`.
-    #[arg(long, env = "ARKSTREAM_FILESTORE", value_name = "DIR")]
-    pub(crate) filestore: Option<PathBuf>,
-    /// The graph database. Default: as `ai_memory_config` says.
-    #[arg(
-        long,
-        env = "ARKSTREAM_GRAPH_DB",
-        value_name = "URL",
-        hide_env_values = true
-    )]
-    pub(crate) graph_db: Option<String>,
-    /// The ChromaDB directory. Default: as `ai_memory_config` says.
-    #[arg(long, env = "ARKSTREAM_CHROMA", value_name = "DIR")]
-    pub(crate) chroma: Option<PathBuf>,
-    /// The folder that a relative ChromaDB directory is relative to (Odoo's working directory).
-    #[arg(long, env = "ARKSTREAM_CHROMA_BASE", value_name = "DIR")]
-    pub(crate) chroma_base: Option<PathBuf>,
-    /// Odoo's configuration file: database, data_dir, pg_path.
-    #[arg(long, env = "ARKSTREAM_ODOO_CONF", value_name = "FILE")]
-    pub(crate) odoo_conf: Option<PathBuf>,
-    /// A file whose first line is the password of the Odoo database.
-    #[arg(long, env = "ARKSTREAM_PASSWORD_FILE", value_name = "FILE")]
-    pub(crate) password_file: Option<PathBuf>,
-    /// A file whose first line is the password of the graph database.
-    #[arg(long, env = "ARKSTREAM_GRAPH_PASSWORD_FILE", value_name = "FILE")]
-    pub(crate) graph_password_file: Option<PathBuf>,
-    /// Where PostgreSQL's programs are looked for first.
-    #[arg(long, env = "ARKSTREAM_PG_PATH", value_name = "DIR")]
-    pub(crate) pg_path: Option<PathBuf>,
-    /// Which models: `sam_ai`, `all`, or a file with one name or pattern a line.
-    #[arg(long, env = "ARKSTREAM_PROFILE", value_name = "sam_ai|all|FILE")]
-    pub(crate) profile: Option<String>,
-    /// Only these models of the profile.
-    #[arg(
-        long,
-        env = "ARKSTREAM_MODELS",
-        value_name = "GLOB,…",
-        value_delimiter = ','
-    )]
-    pub(crate) models: Vec<String>,
-    /// Not these models.
-    #[arg(
-        long,
-        env = "ARKSTREAM_EXCLUDE",
-        value_name = "GLOB,…",
-        value_delimiter = ','
-    )]
-    pub(crate) exclude: Vec<String>,
-    /// Take the rows of transient models (wizards) too.
-    #[arg(long, env = "ARKSTREAM_INCLUDE_TRANSIENT", value_parser = FalseyValueParser::new())]
-    pub(crate) include_transient: bool,
-    /// Take files of the filestore that no attachment refers to, too.
-    #[arg(long, env = "ARKSTREAM_INCLUDE_ORPHANS", value_parser = FalseyValueParser::new())]
-    pub(crate) include_orphans: bool,
-    /// Add a dump of the whole Odoo database.
-    #[arg(long, env = "ARKSTREAM_ODOO_DUMP", value_parser = FalseyValueParser::new())]
-    pub(crate) odoo_dump: bool,
-    /// Leave the graph database out.
-    #[arg(long, env = "ARKSTREAM_NO_GRAPH", value_parser = FalseyValueParser::new())]
-    pub(crate) no_graph: bool,
-    /// Leave ChromaDB out.
-    #[arg(long, env = "ARKSTREAM_NO_CHROMA", value_parser = FalseyValueParser::new())]
-    pub(crate) no_chroma: bool,
-    /// Leave the filestore out.
-    #[arg(long, env = "ARKSTREAM_NO_FILESTORE", value_parser = FalseyValueParser::new())]
-    pub(crate) no_filestore: bool,
-    /// Whether the graph dump shares the barrier's snapshot, or `pg_dump` takes its own (for
-    /// servers with a single backend and behind transaction poolers).
-    #[arg(long, env = "ARKSTREAM_GRAPH_SNAPSHOT", value_enum)]
-    pub(crate) graph_snapshot: Option<GraphSnapshot>,
-    /// How long writers of ChromaDB may be held.  [default: 60s]
-    #[arg(long, env = "ARKSTREAM_CHROMA_MAX_HOLD", value_name = "TIME", value_parser = units::parse_duration)]
-    pub(crate) chroma_max_hold: Option<Duration>,
-    /// How long to wait for table locks and for ChromaDB's lock.  [default: 60s]
-    #[arg(long, env = "ARKSTREAM_LOCK_TIMEOUT", value_name = "TIME", value_parser = units::parse_duration)]
-    pub(crate) lock_timeout: Option<Duration>,
-    /// Connections and workers that read at once.  [default: the number of cores, at most 4]
-    #[arg(long, short, env = "ARKSTREAM_JOBS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub(crate) jobs: Option<u16>,
-    /// A configuration file.  [default: ./arkstream.toml, if it exists]
-    #[arg(long, env = "ARKSTREAM_CONFIG", value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-}
-
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum GraphSnapshot {
-    /// The barrier's snapshot.
-    Shared,
-    /// A snapshot of `pg_dump`'s own, a moment later.
-    Own,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct BackupArgs {
-    #[command(flatten)]
-    pub(crate) sources: SourceArgs,
-    /// The bundle, or the folder for `sam_ai_complete_backup_YYYYMMDD_HHMMSS.zip`.
-    #[arg(long, short, env = "ARKSTREAM_OUT", value_name = "FILE|DIR")]
-    pub(crate) out: Option<PathBuf>,
-    /// An older bundle, or a folder of which the newest is taken: what is proven unchanged since is
-    /// copied out of it. The result is a full bundle, which does not need the older one.
-    #[arg(long, value_name = "FILE|DIR")]
-    pub(crate) base: Option<PathBuf>,
-    /// Bytes that may be in flight, such as 256MiB; at least 32MiB.  [default: 64MiB a job]
-    #[arg(long, env = "ARKSTREAM_MEMORY", value_name = "SIZE", value_parser = units::parse_size)]
-    pub(crate) memory: Option<u64>,
-    /// How much time may go into making files and dumps smaller. Rows are Parquet with zstd whatever
-    /// is said here.  [default: balanced]
-    #[arg(long, env = "ARKSTREAM_COMPRESSION", value_enum)]
-    pub(crate) compression: Option<CompressionChoice>,
-    /// Discard what an interrupted run left at this output, and start over.
-    #[arg(long, conflicts_with = "resume")]
-    pub(crate) fresh: bool,
-    /// Continue what an interrupted run left, and fail if there is nothing.
-    #[arg(long)]
-    pub(crate) resume: bool,
-    /// After a lost connection or a server that restarts, try again for so long.  [default: 5m]
-    #[arg(long, env = "ARKSTREAM_RETRY_FOR", value_name = "TIME", value_parser = units::parse_duration)]
-    pub(crate) retry_for: Option<Duration>,
-    /// When the disk is full, wait for so long until there is space again.  [default: 0s]
-    #[arg(long, env = "ARKSTREAM_WAIT_FOR_SPACE", value_name = "TIME", value_parser = units::parse_duration)]
-    pub(crate) wait_for_space: Option<Duration>,
-    /// Read everything again that an interrupted run left, not only what it wrote last.
-    #[arg(long)]
-    pub(crate) recheck: bool,
-    /// Say what would be done, and do nothing.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// End with one JSON object on standard output.
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// How progress is shown, on standard error.
-    #[arg(long, env = "ARKSTREAM_PROGRESS", value_enum, default_value = "auto")]
-    pub(crate) progress: ProgressMode,
-}
-
-/// What every unzip program can read: deflate, with more or less effort.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum CompressionChoice {
-    /// As little time as possible.
-    Fast,
-    /// What costs little and gains most.
-    Balanced,
-    /// As small as possible, for slow networks and small disks.
-    Small,
-    /// Not at all.
-    None,
-}
-
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProgressMode {
     /// Bars on a terminal, lines elsewhere.
@@ -364,75 +159,6 @@ pub(crate) enum ProgressMode {
     Json,
     /// Nothing.
     None,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct VerifyArgs {
-    /// The bundle.
-    pub(crate) bundle: PathBuf,
-    /// Read only this share of the chunks, without looking at contents.
-    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
-    pub(crate) sample: Option<f64>,
-    /// End with one JSON object on standard output.
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// How progress is shown, on standard error.
-    #[arg(long, env = "ARKSTREAM_PROGRESS", value_enum, default_value = "auto")]
-    pub(crate) progress: ProgressMode,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct SalvageArgs {
-    /// The damaged bundle, or an unfinished one (`….partial`, with its journal beside it).
-    pub(crate) bundle: PathBuf,
-    /// The new bundle. It must not exist.
-    pub(crate) out: PathBuf,
-    /// Extract what decodes but is proven by nothing as plain files to this folder.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) unproven: Option<PathBuf>,
-    /// Discard what an interrupted salvage left at this output, and start over.
-    #[arg(long)]
-    pub(crate) fresh: bool,
-    /// End with one JSON object on standard output.
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// How progress is shown, on standard error.
-    #[arg(long, env = "ARKSTREAM_PROGRESS", value_enum, default_value = "auto")]
-    pub(crate) progress: ProgressMode,
-}
-
-fn parse_percent(text: &str) -> Result<f64, String> {
-    match text.trim_end_matches('%').parse() {
-        Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent),
-        _ => Err("it must be above 0 and at most 100".to_owned()),
-    }
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct BundleArgs {
-    /// The bundle.
-    pub(crate) bundle: PathBuf,
-    /// Print JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct CatArgs {
-    /// The bundle.
-    pub(crate) bundle: PathBuf,
-    /// The member, as `arkstream ls` names it.
-    pub(crate) member: String,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct ExtractArgs {
-    /// The bundle.
-    pub(crate) bundle: PathBuf,
-    /// The folder; created if it does not exist. Nothing in it is overwritten.
-    pub(crate) dir: PathBuf,
-    /// Only these members; a name that ends in `/` stands for everything below it.
-    pub(crate) members: Vec<String>,
 }
 
 #[derive(Clone, Debug, Args)]
