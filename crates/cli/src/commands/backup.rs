@@ -28,6 +28,7 @@ use crate::{
     say::say,
     settings::Settings,
     sources::{self, Stack},
+    spreadsheet::Spreadsheet,
     units,
 };
 
@@ -106,6 +107,12 @@ pub(crate) async fn run_with(args: BackupArgs, log: LogBuffer) -> Result<Code, F
     if let Some(resumed) = &resumed {
         run.begun_at = resumed.begun_at;
         tell_resumed(&run, resumed);
+    }
+    if args.xlsx {
+        backup = backup.afterwards(Spreadsheet {
+            bundle: writer.clone(),
+            temp: args.temp.clone().unwrap_or_else(|| folder_of(&path)),
+        });
     }
     let outcome = backup
         .run(&run, writer, &plan, describe.as_ref())
@@ -359,7 +366,11 @@ fn report(
 
 /// The default name needs a folder that exists.
 pub(crate) fn output_folder(out: Option<&std::path::Path>) -> PathBuf {
-    let path = output::bundle_path(out, chrono::Local::now());
+    folder_of(&output::bundle_path(out, chrono::Local::now()))
+}
+
+/// The folder that a file stands in.
+pub(crate) fn folder_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
         _ => PathBuf::from("."),

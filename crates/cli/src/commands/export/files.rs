@@ -13,7 +13,7 @@ use serde_json::json;
 use arkstream_bundle::{BundleFile, UnfinishedFolder};
 use arkstream_format::{Component, PartEntry, TableEntry};
 use arkstream_pipeline::{BundleReader, Cancel, Event, Failure, FailureKind, fault};
-use arkstream_query::{Format, Rows, lost_parts};
+use arkstream_query::{Format, Rows, file_name, lost_parts};
 
 use super::chosen::{Chosen, choose};
 use crate::{args::ExportArgs, exit::Code, memory, output, progress, units};
@@ -110,7 +110,7 @@ fn write(
         return Ok(None);
     }
     let rows = Rows::open_remaining(Arc::clone(bundle), table)?;
-    let name = format!("{}.{}", chosen.name, format.extension());
+    let name = format!("{}.{}", file_name(&chosen.name), format.extension());
     let file = folder.create(&name)?;
     let mut out = Counted {
         out: BufWriter::with_capacity(256 << 10, &file),
