@@ -5,9 +5,12 @@ use std::{collections::HashMap, sync::Arc};
 use arkstream_columnar::{EncodeOptions, PartEncoder, layout};
 use arkstream_conformance::{MemoryBundle, MemorySink};
 use arkstream_format::{
-    ColumnEncoding, ColumnEntry, Component, Compression, PartEntry, TableEntry, TableRole,
+    ColumnEncoding, ColumnEntry, Component, Compression, Generator, Manifest, PartEntry, RunId,
+    TableEntry, TableRole,
 };
-use arkstream_pipeline::{Budget, BundleReader, MemberFacts, MemberSpec, Sink as _};
+use arkstream_pipeline::{
+    Budget, BundleReader, BundleSink as _, MemberFacts, MemberSpec, Sink as _,
+};
 use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Float64Array, Int32Array, Int64Array,
     RecordBatch, StringArray, TimestampMicrosecondArray,
@@ -115,11 +118,8 @@ impl Col {
     }
 }
 
-/// The parts and tables of a bundle.
-pub(crate) struct World {
-    sink: MemorySink,
-    tables: Vec<TableEntry>,
-}
+/// A bundle of such tables.
+pub(crate) struct World(MemoryBundle);
 
 impl World {
     /// Tables by model; without a model it is `note_tag_rel`, a relation.
@@ -180,17 +180,26 @@ impl World {
                 }],
             });
         }
-        Self {
-            sink,
+        let generator = Generator::new("conformance", "0");
+        let manifest = Manifest {
             tables: entries,
-        }
+            ..Manifest::empty(RunId(String::new()), generator, Default::default())
+        };
+        let manifest = sink.publish(manifest).await.unwrap().manifest;
+        Self(MemoryBundle::of_sink(&sink, manifest))
     }
 
     pub(crate) fn bundle(&self) -> Arc<dyn BundleReader> {
-        Arc::new(MemoryBundle::new(&self.sink, self.tables.clone()))
+        Arc::new(self.0.clone())
     }
 
+    /// With a bit flipped in the first chunk of a member.
     pub(crate) fn damaged(&self, member: &str, at: usize) -> Arc<dyn BundleReader> {
-        Arc::new(MemoryBundle::new(&self.sink, self.tables.clone()).damaged(member, at))
+        let mut bundle = self.0.clone();
+        let chunk = &mut bundle.chunks.get_mut(member).unwrap()[0];
+        let mut bytes = chunk.take().unwrap().to_vec();
+        bytes[at] ^= 1;
+        *chunk = Some(bytes.into());
+        Arc::new(bundle)
     }
 }

@@ -64,7 +64,7 @@ pub(super) fn run(args: &XlsxArgs, cancel: &Cancel) -> Result<Code, Failure> {
     out.publish()?;
     observer.event(&Event::Finished { component });
     tell(args, &large, &report, start)?;
-    Ok(match report.missing + report.binaries {
+    Ok(match report.missing {
         0 => Code::Complete,
         _ => Code::LeftOut,
     })
@@ -208,11 +208,18 @@ fn tell(args: &XlsxArgs, large: &Beside, report: &Report, start: Instant) -> Res
     if large.published {
         let _ = writeln!(text, "{} holds the long texts", large.path.display());
     }
-    if report.missing + report.binaries > 0 {
+    if report.binaries > 0 {
         let _ = writeln!(
             text,
-            "left out: {} binaries that are too long, {} rows, names or fields; see \"About\"",
-            report.binaries, report.missing
+            "{} binaries are too long for a cell, and in the bundle only",
+            report.binaries
+        );
+    }
+    if report.missing > 0 {
+        let _ = writeln!(
+            text,
+            "left out ({}): rows, names or fields; the sheet \"About\" lists them",
+            report.missing
         );
     }
     output::print(&text)
