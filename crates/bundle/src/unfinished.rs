@@ -108,9 +108,7 @@ impl UnfinishedFolder {
     pub fn begin(target: &Path) -> Result<Self, Failure> {
         let refused = |error| refused(target, error);
         check_free(target)?;
-        let mut partial = target.as_os_str().to_owned();
-        partial.push(FOLDER_SUFFIX);
-        let partial = PathBuf::from(partial);
+        let partial = Self::partial(target);
         if let Some(above) = target
             .parent()
             .filter(|above| !above.as_os_str().is_empty())
@@ -144,6 +142,24 @@ impl UnfinishedFolder {
             _lock: lock,
             published: false,
         })
+    }
+
+    fn partial(target: &Path) -> PathBuf {
+        let mut partial = target.as_os_str().to_owned();
+        partial.push(FOLDER_SUFFIX);
+        partial.into()
+    }
+
+    /// Removes what a killed run left of the folder, if anything.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn tidy(target: &Path) -> Result<(), Failure> {
+        match Self::partial(target).try_exists() {
+            Ok(false) => Ok(()),
+            // What is begun and given up is removed.
+            _ => Self::begin(target).map(drop),
+        }
     }
 
     /// The name that it will have.

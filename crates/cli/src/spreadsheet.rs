@@ -204,7 +204,6 @@ struct Streamed {
 
 impl Streamed {
     fn pass_on(&mut self) -> Result<(), Failure> {
-        self.run.cancel.check()?;
         if let Some(spec) = self.spec.take() {
             self.writer = Some(self.handle.block_on(self.run.sink.begin(spec))?);
         }

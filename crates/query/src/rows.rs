@@ -3,7 +3,7 @@
 //! The order is that of the parts in the manifest, and of the rows in each part: the order of the heap,
 //! not of ids. All batches have one schema, that of the first part; a part of another shape is damage.
 //!
-//! Peak memory: the footer of a part, five chunks of 4 MiB, a page per column that is read, and one
+//! Peak memory: the footer of a part, three chunks of 4 MiB, a page per column that is read, and one
 //! batch of some 8 MiB (a whole row group, 16 MiB or one row, where its size sits in a few rows). So it
 //! does not depend on how large a part is.
 

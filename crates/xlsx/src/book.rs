@@ -8,7 +8,8 @@
 
 use std::{
     collections::BTreeSet,
-    io::Write,
+    error::Error,
+    io::{self, Write},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
@@ -283,7 +284,6 @@ pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T,
 fn failed(error: XlsxError) -> Failure {
     let attempted = "write the spreadsheet";
     match error {
-        XlsxError::IoError(error) => Failure::io(FailureKind::Refused, attempted, error),
         XlsxError::TempFileError(folder, error) => {
             let attempted = format!("create a temporary file in {}", folder.display());
             let full = is_no_space(&error);
@@ -295,8 +295,26 @@ fn failed(error: XlsxError) -> Failure {
                 ),
             }
         }
-        error => Failure::new(FailureKind::Internal, attempted, error),
+        error => match system(&error) {
+            Some(cause) => Failure::io(FailureKind::Refused, attempted, cause),
+            None => Failure::new(FailureKind::Internal, attempted, error),
+        },
     }
+}
+
+/// The failed system call behind an error of the library or of its ZIP writer.
+fn system(error: &XlsxError) -> Option<io::Error> {
+    let mut cause: Option<&dyn Error> = match error {
+        XlsxError::IoError(error) => Some(error),
+        error => error.source(),
+    };
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref::<io::Error>() {
+            return Some(io::Error::new(found.kind(), found.to_string()));
+        }
+        cause = error.source();
+    }
+    None
 }
 
 #[cfg(test)]
@@ -329,6 +347,25 @@ mod tests {
     fn a_panic_of_the_library_is_a_failure() {
         let full = guarded::<()>(|| panic!("Couldn't write: Os {{ kind: StorageFull }}"));
         assert_eq!(full.unwrap_err().kind, FailureKind::NoSpace);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_as_one() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let mut book = Book::new(folder.path(), 10, DateTime::default()).unwrap();
+        let sheet = book.sheet("a", &["head".to_owned()]).unwrap();
+        book.close(sheet).unwrap();
+        let failure = book.save(Full).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::NoSpace, "{failure}");
     }
 
     #[test]

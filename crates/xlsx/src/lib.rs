@@ -19,7 +19,13 @@ mod lists;
 mod names;
 mod table;
 
-use std::{borrow::Cow, collections::BTreeSet, io::Write, path::PathBuf, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::BTreeSet,
+    io::{self, Write},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 
@@ -145,9 +151,34 @@ pub fn write<W: LargeFields>(
         }
         writer.stand_ins()?;
         let (book, report) = writer.conclude(index)?;
-        book.save(out)?;
-        Ok(report)
+        let stopping = Stopping {
+            out,
+            cancel: order.cancel.clone(),
+        };
+        match book.save(stopping) {
+            Ok(()) => Ok(report),
+            Err(failure) => order.cancel.check().and(Err(failure)),
+        }
     })
+}
+
+/// Fails once the run is cancelled: a large workbook takes minutes to be put together.
+struct Stopping<W> {
+    out: W,
+    cancel: Cancel,
+}
+
+impl<W: Write> Write for Stopping<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.cancel
+            .check()
+            .map_err(|failure| io::Error::other(failure.to_string()))?;
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 const INDEX: [&str; 5] = ["Sheet", "Model", "Table", "Rows", "Columns"];

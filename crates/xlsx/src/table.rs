@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use arrow_array::RecordBatch;
 
-use arkstream_format::{TableEntry, X2ManyField, member_names};
+use arkstream_format::{ModelEntry, TableEntry, X2ManyField, member_names};
 use arkstream_pipeline::{Failure, fault};
 use arkstream_query::{Column, Rows, columns, file_name, lost_parts, plain_name};
 
@@ -111,13 +111,13 @@ impl<W: LargeFields> Writer<'_, W> {
 
     /// The values of the model's one2many and many2many fields, as far as they fit.
     fn lists(&mut self, order: &SheetOrder<'_>) -> Result<Vec<List>, Failure> {
-        let models = self.order.models.iter();
-        let mut of_it = models.filter(|model| model.table.as_deref() == Some(&order.table.table));
-        let fields: &[X2ManyField] =
-            match of_it.find(|model| order.table.model == Some(model.model.clone())) {
-                Some(model) => &model.x2many,
-                None => &[],
-            };
+        let table = order.table;
+        let of_it = |model: &&ModelEntry| {
+            model.table.as_deref() == Some(&table.table)
+                && table.model.as_deref() == Some(&model.model)
+        };
+        let model = self.order.models.iter().find(of_it);
+        let fields: &[X2ManyField] = model.map_or(&[], |model| &model.x2many);
         let mut lists: Vec<List> = Vec::new();
         for field in fields {
             let used: usize = lists.iter().map(List::bytes).sum();

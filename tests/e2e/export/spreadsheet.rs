@@ -69,7 +69,7 @@ fn every_cell_is_the_bundles_value_or_is_listed() {
 
     let out = folder.join("rows.xlsx");
     let report = export("xlsx", &bundle.path, &out, &["--memory", "32MiB"])
-        .expect_code(3)
+        .ok()
         .json();
     assert!(report["binaries_left_out"].as_u64() > Some(0), "{report}");
     assert_eq!(report["left_out"], 0);
@@ -119,8 +119,7 @@ fn a_killed_export_leaves_nothing_after_the_next_run() {
         assert!(!out.exists(), "{point}");
         assert_eq!(files_below(&temp), [""; 0], "temporary files have no name");
         command.env_remove("ARKSTREAM_FAULT");
-        let code = run(&mut command).code;
-        assert!(matches!(code, Some(0 | 3)), "{point}: {code:?}");
+        run(&mut command).ok();
         let mut left: Vec<_> = fs::read_dir(&folder)
             .unwrap()
             .map(|entry| entry.unwrap().file_name())

@@ -132,10 +132,11 @@ impl Beside {
         })
     }
 
-    /// Removes the folder that a killed run had named, before it could name its workbook.
+    /// Removes what a killed run left: the unfinished folder, or the one that it had named before it could
+    /// name its workbook.
     fn tidy(&self, out: &UnfinishedFile) -> Result<(), Failure> {
         if !self.existed {
-            return Ok(());
+            return UnfinishedFolder::tidy(&self.path);
         }
         let ours = out.was_left_behind()
             && fs::read_dir(&self.path).is_ok_and(|entries| {
