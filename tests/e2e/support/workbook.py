@@ -131,7 +131,7 @@ def check(large, listed, place, cell, text, meta, result):
         if not line or line[4] != len(text):
             return "a cut that is not listed"
         member = line[5].rsplit(" ", 1)[1]
-        if member not in cell or (large / member).read_text(newline="") != text:
+        if member not in cell or (large / member).read_bytes().decode() != text:
             return "the whole text is not where it should be"
         return None if text.startswith(cell[:1000]) else "not the beginning"
     found = unescaped(cell)
