@@ -40,8 +40,6 @@ impl Afterwards for Spreadsheet {
         tables: &[TableEntry],
         models: &[ModelEntry],
     ) -> Result<(), Failure> {
-        let component = Component::Xlsx;
-        run.tell(Event::Started { component });
         let bundle: Arc<dyn BundleReader> = self.bundle.readable(tables.to_vec()).await?.into();
         // The members in flight and the names in memory.
         let mut shares = run.budget.split(2).into_iter();
@@ -59,7 +57,8 @@ impl Afterwards for Spreadsheet {
             taken_at: generation.taken_at,
         };
         let (temp, models, facts) = (self.temp.clone(), models.to_vec(), facts("", generation));
-        let (cancel, taken_at) = (run.cancel.clone(), generation.taken_at);
+        let (cancel, observer) = (run.cancel.clone(), Arc::clone(&run.observer));
+        let taken_at = generation.taken_at;
         let work = move || {
             let order = Order {
                 sheets: all_sheets(bundle.as_ref()),
@@ -70,6 +69,7 @@ impl Afterwards for Spreadsheet {
                 max_rows: MOST_ROWS,
                 taken_at,
                 facts,
+                observer,
                 cancel,
             };
             members.write(&order)
@@ -78,7 +78,6 @@ impl Afterwards for Spreadsheet {
             Failure::new(FailureKind::Internal, "make the spreadsheet", error)
         })??;
         run.tell(Event::Note(describe(&report)));
-        run.tell(Event::Finished { component });
         Ok(())
     }
 }

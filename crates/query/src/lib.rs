@@ -17,5 +17,5 @@ mod write;
 
 pub use column::{Column, Value, columns};
 pub use naming::{file_name, plain_name, table_names};
-pub use rows::{Rows, lost_parts};
+pub use rows::{Rows, lost_parts, stored_bytes};
 pub use write::{Format, RowWriter};

@@ -53,6 +53,17 @@ pub fn lost_parts<'a>(bundle: &dyn BundleReader, table: &'a TableEntry) -> Vec<&
         .collect()
 }
 
+/// Bytes of the parts of a table that the bundle holds.
+#[must_use]
+pub fn stored_bytes(bundle: &dyn BundleReader, table: &TableEntry) -> u64 {
+    let members = &bundle.manifest().members;
+    let numbers = numbers(bundle, table).into_iter().flatten();
+    numbers
+        .filter_map(|number| members.get(number))
+        .map(|member| member.raw_len)
+        .sum()
+}
+
 /// For each part, its member's place in the manifest's list.
 fn numbers(bundle: &dyn BundleReader, table: &TableEntry) -> Vec<Option<usize>> {
     let mut wanted: HashMap<&str, usize> = table

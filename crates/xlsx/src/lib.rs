@@ -29,9 +29,9 @@ use std::{
 
 use chrono::{DateTime, Utc};
 
-use arkstream_format::{ModelEntry, TableEntry, TableRole};
-use arkstream_pipeline::{BundleReader, Cancel, Failure};
-use arkstream_query::table_names;
+use arkstream_format::{Component, ModelEntry, TableEntry, TableRole};
+use arkstream_pipeline::{BundleReader, Cancel, Event, Failure, Observer};
+use arkstream_query::{stored_bytes, table_names};
 
 use about::About;
 use book::{Book, Sheet};
@@ -60,6 +60,8 @@ pub struct Order<'a> {
     pub taken_at: DateTime<Utc>,
     /// What the workbook says of itself: pairs of a name and a text.
     pub facts: Vec<(&'static str, String)>,
+    /// Is told of the tables that are read.
+    pub observer: Arc<dyn Observer>,
     /// Ends the work.
     pub cancel: Cancel,
 }
@@ -127,7 +129,15 @@ pub fn write<W: LargeFields>(
     large: &mut W,
     out: impl Write + Send,
 ) -> Result<Report, Failure> {
-    book::guarded(|| {
+    let component = Component::Xlsx;
+    let bytes = |sheet: &SheetOrder<'_>| stored_bytes(order.bundle.as_ref(), sheet.table);
+    order.observer.event(&Event::Planned {
+        component,
+        bytes: order.sheets.iter().map(bytes).sum(),
+        items: order.sheets.len() as u64,
+    });
+    order.observer.event(&Event::Started { component });
+    let report = book::guarded(|| {
         let mut book = Book::new(&order.temp, order.max_rows, order.taken_at)?;
         let index = book.sheet("Index", &INDEX.map(str::to_owned))?;
         let mut about = About::begin(&mut book)?;
@@ -148,6 +158,10 @@ pub fn write<W: LargeFields>(
         };
         for sheet in &order.sheets {
             writer.table(sheet)?;
+            order.observer.event(&Event::Read {
+                component,
+                bytes: bytes(sheet),
+            });
         }
         writer.stand_ins()?;
         let (book, report) = writer.conclude(index)?;
@@ -159,7 +173,9 @@ pub fn write<W: LargeFields>(
             Ok(()) => Ok(report),
             Err(failure) => order.cancel.check().and(Err(failure)),
         }
-    })
+    })?;
+    order.observer.event(&Event::Finished { component });
+    Ok(report)
 }
 
 /// Fails once the run is cancelled: a large workbook takes minutes to be put together.

@@ -6,7 +6,7 @@ mod support;
 use std::{collections::BTreeMap, io::Cursor};
 
 use arkstream_format::{ModelEntry, ModelStatus, X2ManyField};
-use arkstream_pipeline::{Cancel, Failure, FailureKind};
+use arkstream_pipeline::{Cancel, Failure, FailureKind, Silent};
 use arkstream_xlsx::{LargeFields, MOST_ROWS, Order, Report, all_sheets, write};
 use calamine::{Data, Range, Reader as _, Xlsx, open_workbook_from_rs};
 use support::{Col, World};
@@ -81,6 +81,7 @@ fn opened(world: &World, models: &[ModelEntry], memory: u64, max_rows: u32) -> O
         max_rows,
         taken_at: Default::default(),
         facts: vec![("Bundle", "of a test".to_owned())],
+        observer: std::sync::Arc::new(Silent),
         cancel: Cancel::default(),
     };
     let (mut large, mut out) = (Kept::default(), Vec::new());
@@ -384,6 +385,7 @@ async fn a_damaged_part_ends_it() {
         max_rows: MOST_ROWS,
         taken_at: Default::default(),
         facts: Vec::new(),
+        observer: std::sync::Arc::new(Silent),
         cancel: Cancel::default(),
     };
     let failure = write(&order, &mut Kept::default(), Vec::new()).unwrap_err();

@@ -1,6 +1,6 @@
 //! The spreadsheet: `export xlsx` and `backup --xlsx`.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use serde_json::{Value, json};
 
@@ -20,6 +20,10 @@ const HARD: &str = "
 
 /// Compares every cell with the bundle, by openpyxl.
 fn compared(bundle: &Bundle, workbook: &Path, large: &Path) -> Value {
+    compared_with(&[], bundle, workbook, large)
+}
+
+fn compared_with(options: &[&str], bundle: &Bundle, workbook: &Path, large: &Path) -> Value {
     let script = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../tests/e2e/support/workbook.py"
@@ -27,6 +31,7 @@ fn compared(bundle: &Bundle, workbook: &Path, large: &Path) -> Value {
     let mut command = python();
     let found = run(command
         .arg(script)
+        .args(options)
         .arg(&bundle.dir)
         .arg(workbook)
         .arg(large))
@@ -36,7 +41,7 @@ fn compared(bundle: &Bundle, workbook: &Path, large: &Path) -> Value {
     found
 }
 
-fn with_xlsx(database: &str, out: &Path) -> std::process::Command {
+fn with_xlsx(database: &str, out: &Path) -> Command {
     let mut command = Stack::shared().backup_of(database, out);
     command.args(["--xlsx", "--json"]);
     command
@@ -80,6 +85,8 @@ fn every_cell_is_the_bundles_value_or_is_listed() {
         .expect_code(6)
         .says(&["rows.files", "exists already"]);
 
+    libreoffice(&bundle, &member);
+
     // The same on sheets that are soon full.
     let many = folder.join("many.xlsx");
     export(
@@ -96,6 +103,23 @@ fn every_cell_is_the_bundles_value_or_is_listed() {
     .ok();
     let found = compared(&bundle, &many, &folder.join("many.files"));
     assert!(found["sheets"].as_u64() > Some(2), "{found}");
+}
+
+/// What LibreOffice reads and writes again says the same; where it is installed, for it is large.
+fn libreoffice(bundle: &Bundle, workbook: &Path) {
+    let folder = scratch("libreoffice");
+    let profile = format!(
+        "-env:UserInstallation=file://{}",
+        folder.join("profile").display()
+    );
+    let mut command = Command::new("soffice");
+    command.args([&profile, "--headless", "--convert-to", "xlsx", "--outdir"]);
+    match command.arg(&folder).arg(workbook).output() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+        converted => assert!(converted.expect("it runs").status.success()),
+    }
+    let again = folder.join(workbook.file_name().unwrap());
+    compared_with(&["--resaved"], bundle, &again, &bundle.dir);
 }
 
 #[test]
@@ -203,6 +227,7 @@ fn more_rows_than_a_sheet_holds() {
     )
     .ok()
     .json();
+    println!("{report}");
     assert!(report["rows"].as_u64() > Some(1_200_000));
     assert!(
         report["peak_memory_bytes"].as_u64() < Some(2 * memory),

@@ -1,8 +1,11 @@
-"""workbook.py BUNDLE_DIR WORKBOOK LARGE_DIR: does a workbook say what the bundle says, or that it does not?
+"""workbook.py [--resaved] BUNDLE_DIR WORKBOOK LARGE_DIR: does a workbook say what the bundle says, or that it does not?
 
 BUNDLE_DIR is the unpacked bundle, LARGE_DIR the folder that odoo_data/large_fields is in. Reads by openpyxl.
 Prints {"sheets", "cells", "cut", "dates", "problems"}. A cell is right when it holds the value, or when the
 value is under "About" with its model, id, field and length.
+
+--resaved: LibreOffice wrote the workbook again. It writes truths as formulas, ends lines with a newline,
+and control characters stay the escapes that stand for them.
 """
 
 import base64
@@ -20,10 +23,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "support"))
 import pgtext
 
 MOST = 32_767
+RESAVED = "--resaved" in sys.argv
 
 
 def main():
-    folder, workbook, large = map(pathlib.Path, sys.argv[1:])
+    folder, workbook, large = map(pathlib.Path, sys.argv[-3:])
     book = openpyxl.load_workbook(workbook, read_only=True)
     manifest = json.loads((folder / "manifest.json").read_text())
     models = {m["model"]: m for m in json.loads((folder / "odoo_data/model_list.json").read_text())}
@@ -135,6 +139,10 @@ def check(large, listed, place, cell, text, meta, result):
             return "the whole text is not where it should be"
         return None if text.startswith(cell[:1000]) else "not the beginning"
     found = unescaped(cell)
+    if RESAVED:
+        found = {"=TRUE()": "t", "=FALSE()": "f"}.get(found, found)
+        found, text = (re.sub("\r\n?", "\n", side) for side in (found, text))
+        text = re.sub(r"[\x00-\x08\x0b-\x1f]", lambda control: f"_x{ord(control.group()):04x}_", text)
     if meta.get("arkstream.odoo_type") == "many2one" and found.split(", ", 1)[0] == text:
         return None
     return None if found == text else "not the text"

@@ -15,8 +15,8 @@ use std::{
 use serde_json::json;
 
 use arkstream_bundle::{BundleFile, UnfinishedFile, UnfinishedFolder, remove_folder};
-use arkstream_format::{Component, ModelEntry, member_names};
-use arkstream_pipeline::{BundleReader, Cancel, Event, Failure, FailureKind};
+use arkstream_format::{ModelEntry, member_names};
+use arkstream_pipeline::{BundleReader, Cancel, Failure, FailureKind};
 use arkstream_xlsx::{LargeFields, Order, Report, SheetOrder, all_sheets};
 
 use super::chosen::choose;
@@ -37,9 +37,6 @@ pub(super) fn run(args: &XlsxArgs, cancel: &Cancel) -> Result<Code, Failure> {
     let mut large = Beside::new(&args.out)?;
     let out = UnfinishedFile::begin(&args.out)?;
     large.tidy(&out)?;
-    let observer = progress::observer(args.progress);
-    let component = Component::Xlsx;
-    observer.event(&Event::Started { component });
     let generation = spreadsheet::last_generation(bundle.manifest())?;
     let order = Order {
         sheets,
@@ -50,6 +47,7 @@ pub(super) fn run(args: &XlsxArgs, cancel: &Cancel) -> Result<Code, Failure> {
         max_rows: args.sheet_rows,
         taken_at: generation.taken_at,
         facts: spreadsheet::facts(&args.bundle.display().to_string(), generation),
+        observer: progress::observer(args.progress),
         cancel: cancel.clone(),
     };
     let mut buffered = BufWriter::with_capacity(1 << 20, out.file());
@@ -62,7 +60,6 @@ pub(super) fn run(args: &XlsxArgs, cancel: &Cancel) -> Result<Code, Failure> {
     cancel.check()?;
     large.publish()?;
     out.publish()?;
-    observer.event(&Event::Finished { component });
     tell(args, &large, &report, start)?;
     Ok(match report.missing {
         0 => Code::Complete,
