@@ -207,18 +207,20 @@ fn more_rows_than_a_sheet_holds() {
     let stack = Stack::shared();
     let database = stack.fresh_database();
     let sql = format!(
-        "\
-         INSERT INTO ai_conversation_tag (id, name) SELECT 100000 + n, to_jsonb(json_build_object('en_US', 'tag ' || n)) \
+        "INSERT INTO ai_conversation_tag (id, name) SELECT 100000 + n, to_jsonb(json_build_object('en_US', 'tag ' || n)) \
          FROM generate_series(1, {rows}) n"
     );
     stack.server.psql(&database, &sql).expect("rows");
     let folder = scratch("big-xlsx");
     let path = folder.join("bundle.zip");
-    let mut command = stack.backup_of(&database, &path);
-    let backup = run(command.args(["--json", "--models", "ai.conversation.tag"])).ok();
+    let mut command = with_xlsx(&database, &path);
+    command.args(["--models", "ai.conversation.tag", "--memory", "64MiB"]);
+    let backup = run(&mut command).ok();
+    let (report, memory) = (backup.json(), 64 << 20);
+    println!("{report}");
+    assert!(report["peak_memory_bytes"].as_u64() < Some(2 * memory));
     let bundle = Bundle::open(path, backup.json(), backup.stderr);
     let out = folder.join("rows.xlsx");
-    let memory = 64 << 20;
     let report = export(
         "xlsx",
         &bundle.path,
@@ -234,4 +236,9 @@ fn more_rows_than_a_sheet_holds() {
         "{report}"
     );
     compared(&bundle, &out, &folder.join("rows.files"));
+    compared(
+        &bundle,
+        &bundle.dir.join("odoo_data/ai_brain_backup.xlsx"),
+        &bundle.dir,
+    );
 }
