@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -29,6 +29,14 @@ pub(crate) struct Spreadsheet {
     pub(crate) bundle: Arc<BundleWriter>,
     /// Where temporary files go.
     pub(crate) temp: PathBuf,
+}
+
+/// Fails now, and not when everything else is done, where temporary files cannot be made.
+pub(crate) fn check_temp(folder: &Path) -> Result<(), Failure> {
+    tempfile::tempfile_in(folder).map(drop).map_err(|error| {
+        let attempted = format!("create a temporary file in {}", folder.display());
+        Failure::io(FailureKind::Refused, attempted, error).help("name another folder with --temp")
+    })
 }
 
 #[async_trait]

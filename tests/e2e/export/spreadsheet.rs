@@ -198,6 +198,16 @@ fn a_resumed_backup_and_one_upon_an_older_bundle_have_it_too() {
 }
 
 #[test]
+fn a_folder_for_temporary_files_that_is_none_is_told_before_anything_is_read() {
+    let folder = scratch("no-temp");
+    let mut command = with_xlsx(&Stack::shared().odoo, &folder.join("bundle.zip"));
+    run(command.arg("--temp").arg(folder.join("missing")))
+        .expect_code(6)
+        .says(&["create a temporary file in", "--temp"]);
+    assert_eq!(files_below(&folder), [""; 0]);
+}
+
+#[test]
 fn more_rows_than_a_sheet_holds() {
     let rows = soak(0, 1_200_000);
     if rows == 0 {

@@ -28,7 +28,7 @@ use crate::{
     say::say,
     settings::Settings,
     sources::{self, Stack},
-    spreadsheet::Spreadsheet,
+    spreadsheet::{self, Spreadsheet},
     units,
 };
 
@@ -85,6 +85,11 @@ pub(crate) async fn run_with(args: BackupArgs, log: LogBuffer) -> Result<Code, F
         return print_plan(&args, &plan, &notes, &path, &base);
     }
 
+    let temp = args.temp.clone().unwrap_or_else(|| folder_of(&path));
+    if args.xlsx {
+        spreadsheet::check_temp(&temp)?;
+    }
+
     let observer = progress::observer(args.progress);
     let wait = SpaceWait {
         limit: args.wait_for_space.unwrap_or_default(),
@@ -111,7 +116,7 @@ pub(crate) async fn run_with(args: BackupArgs, log: LogBuffer) -> Result<Code, F
     if args.xlsx {
         backup = backup.afterwards(Spreadsheet {
             bundle: writer.clone(),
-            temp: args.temp.clone().unwrap_or_else(|| folder_of(&path)),
+            temp,
         });
     }
     let outcome = backup
