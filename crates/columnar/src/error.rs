@@ -68,6 +68,12 @@ pub enum DecodeError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// A value is beyond the limits, and nobody takes it.
+    #[error("reading row {row}: a value of it is too large for a batch")]
+    Large {
+        /// Number of the row, from 1.
+        row: u64,
+    },
     /// The bytes of a field are no value of its type.
     #[error("reading row {row}, column {column:?} ({pg_type}): {problem}")]
     Value {

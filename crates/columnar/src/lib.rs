@@ -8,6 +8,7 @@
 //! 2. [`CopyDecoder`] turns the bytes of that stream into record batches. The session must have
 //!    `DateStyle = ISO, MDY`, `IntervalStyle = postgres`, `TimeZone = UTC`,
 //!    `extra_float_digits = 3`, `bytea_output = hex` and `client_encoding = UTF8`.
+//!    A value that is too large for a batch comes out by itself ([`large values`](Step)).
 //! 3. [`PartEncoder`] turns the batches into one Parquet file in memory.
 //!
 //! And back: [`read_part`] gives the batches of such a file, [`CopyEncoder`] turns them into COPY
@@ -44,6 +45,7 @@ mod datetime;
 mod decoder;
 mod encoder;
 mod error;
+mod large;
 pub mod layout;
 mod numeric;
 mod part;
@@ -55,9 +57,10 @@ mod wire;
 
 pub use check::{ParquetCheck, check_parquet, int_columns};
 pub use copy_encoder::CopyEncoder;
-pub use decoder::CopyDecoder;
+pub use decoder::{CopyDecoder, Step};
 pub use encoder::{EncodeOptions, PartEncoder};
 pub use error::{CheckError, DecodeError, EncodeError, StageError, ValueProblem};
+pub use large::{LargeValue, Limits};
 pub use layout::{ColumnLayout, Encoding, PgColumn, TableLayout};
 pub use part::{PartBatches, read_part};
 pub use stage::StageColumn;
