@@ -200,6 +200,9 @@ pub enum CheckError {
     /// Footer or metadata broken.
     #[error("reading the footer of a Parquet file: {0}; the member is damaged")]
     Footer(ParquetError),
+    /// The file cannot be read.
+    #[error("reading a Parquet file: {0}")]
+    Source(std::io::Error),
     /// A row group does not decode.
     #[error("decoding row group {row_group} of a Parquet file: {reason}; the member is damaged")]
     RowGroup {

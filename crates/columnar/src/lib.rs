@@ -15,7 +15,7 @@
 //! BINARY for a staging table, and says which columns that table needs and how the live values
 //! are made of them.
 //!
-//! [`check_parquet`] proves that such a file decodes, [`int_columns`] looks up its keys.
+//! [`check_parquet`] proves that such a file decodes, [`check_integers`] looks at its keys on the way.
 //!
 //! No value is lost. What an Arrow type carries, travels typed; what it cannot carry, stands as
 //! PostgreSQL's own text in a companion column; types without an Arrow equivalent travel as their
@@ -53,10 +53,11 @@ mod pgtype;
 mod scalar;
 mod select;
 mod stage;
+mod window;
 mod wire;
 
-pub use check::{ParquetCheck, check_parquet, int_columns};
-pub use copy_encoder::CopyEncoder;
+pub use check::{ParquetCheck, check_integers, check_parquet};
+pub use copy_encoder::{CopyEncoder, CopyRows};
 pub use decoder::{CopyDecoder, Step};
 pub use encoder::{EncodeOptions, PartEncoder};
 pub use error::{CheckError, DecodeError, EncodeError, StageError, ValueProblem};
@@ -64,3 +65,4 @@ pub use large::{LargeValue, Limits};
 pub use layout::{ColumnLayout, Encoding, PgColumn, TableLayout};
 pub use part::{PartBatches, read_part};
 pub use stage::StageColumn;
+pub use window::PartFile;

@@ -1,18 +1,21 @@
 //! Reading a part back, batch by batch.
 //!
-//! Peak memory: the footer, one page per column and one batch, as in the checks.
+//! Peak memory: the footer, one row group as it stands in the file, one page per column and one batch, as
+//! in the checks.
+
+use std::collections::BTreeMap;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 
 use crate::check::{OpenFile, guarded};
 use crate::error::CheckError;
+use crate::window::PartFile;
 
-/// The batches of a part in memory.
-pub struct PartBatches {
-    file: OpenFile<Bytes>,
+/// The batches of a part.
+pub struct PartBatches<'a> {
+    file: OpenFile<'a>,
     next_group: usize,
     current: Option<(usize, ParquetRecordBatchReader)>,
     rows: u64,
@@ -22,10 +25,10 @@ pub struct PartBatches {
 /// Opens a part. Nothing but its footer is decoded yet.
 ///
 /// # Errors
-/// When the footer is damaged.
-pub fn read_part(bytes: Bytes) -> Result<PartBatches, CheckError> {
+/// When the footer is damaged, or cannot be read.
+pub fn read_part<'a>(file: impl Into<PartFile<'a>>) -> Result<PartBatches<'a>, CheckError> {
     Ok(PartBatches {
-        file: OpenFile::new(bytes)?,
+        file: OpenFile::new(file.into())?,
         next_group: 0,
         current: None,
         rows: 0,
@@ -33,11 +36,17 @@ pub fn read_part(bytes: Bytes) -> Result<PartBatches, CheckError> {
     })
 }
 
-impl PartBatches {
+impl PartBatches<'_> {
     /// The Arrow schema, with the metadata of its fields.
     #[must_use]
     pub fn schema(&self) -> SchemaRef {
         self.file.schema()
+    }
+
+    /// The file's metadata under `arkstream.`.
+    #[must_use]
+    pub fn notes(&self) -> BTreeMap<String, String> {
+        self.file.notes()
     }
 
     fn step(&mut self) -> Result<Option<RecordBatch>, CheckError> {
@@ -69,7 +78,7 @@ impl PartBatches {
     }
 }
 
-impl Iterator for PartBatches {
+impl Iterator for PartBatches<'_> {
     type Item = Result<RecordBatch, CheckError>;
 
     fn next(&mut self) -> Option<Self::Item> {

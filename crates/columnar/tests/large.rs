@@ -2,7 +2,9 @@
 
 mod support;
 
-use arkstream_columnar::{CopyDecoder, DecodeError, LargeValue, Limits, Step, TableLayout};
+use arkstream_columnar::{
+    CopyDecoder, CopyEncoder, DecodeError, LargeValue, Limits, Step, TableLayout,
+};
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch, UInt32Array};
 use proptest::collection::vec;
@@ -117,6 +119,12 @@ proptest! {
         // What is left is what a decoder without limits makes of a row without them.
         let left = decode(&layout, [stream(&without).as_slice()]).expect("decodes").expect("rows");
         prop_assert_eq!(&batch, &left);
+        // And with them, a staging table gets what one without limits would give it.
+        let whole = decode(&layout, [wire.as_slice()]).expect("decodes").expect("rows");
+        let encoder = CopyEncoder::new(whole.schema_ref()).expect("types");
+        let mut expected = Vec::new();
+        encoder.encode(&whole, &mut expected).expect("encodes");
+        prop_assert_eq!(put_back(&encoder, &batch, &taken), expected);
         for row in &without {
             let lengths: Vec<usize> = row.iter().flatten().map(Vec::len).collect();
             prop_assert!(lengths.iter().all(|length| *length <= value.max(4)));
@@ -125,6 +133,42 @@ proptest! {
             prop_assert!(total <= row_limit.max(2 + 4 * row.len()) + tiny + 4);
         }
     }
+}
+
+fn put_back(encoder: &CopyEncoder, batch: &RecordBatch, taken: &Taken) -> Vec<u8> {
+    let rows = encoder.rows(batch).expect("the columns");
+    let mut out = Vec::new();
+    for row in 0..batch.num_rows() {
+        rows.begin(&mut out);
+        for column in 0..rows.columns() {
+            let name = batch.schema_ref().field(column).name();
+            let large = taken
+                .iter()
+                .find(|(value, _)| value.row == row as u64 && value.column == *name);
+            match large {
+                None => rows.field(row, column, &mut out).expect("a value"),
+                Some((value, content)) => {
+                    rows.large(row, column, value.bytes, &mut out)
+                        .expect("fits");
+                    out.extend(content);
+                }
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn a_large_value_has_no_second_one_in_its_place() {
+    let layout = TableLayout::new(vec![column("v", 25, "text")]);
+    let wire = stream(&[vec![Some(b"here".to_vec())]]);
+    let batch = decode(&layout, [wire.as_slice()])
+        .expect("decodes")
+        .expect("a row");
+    let encoder = CopyEncoder::new(batch.schema_ref()).expect("types");
+    let rows = encoder.rows(&batch).expect("the columns");
+    assert!(rows.large(0, 0, 5, &mut Vec::new()).is_err());
+    assert!(rows.large(0, 1, 5, &mut Vec::new()).is_err(), "no column");
 }
 
 /// The real server's values, cut out column by column.
@@ -174,10 +218,18 @@ fn real_rows_are_the_same_but_for_what_is_taken_out() {
     }
 }
 
-fn one_value(pg_type: (u32, &str), value: &[u8]) -> Result<(Option<RecordBatch>, Taken), DecodeError> {
+fn one_value(
+    pg_type: (u32, &str),
+    value: &[u8],
+) -> Result<(Option<RecordBatch>, Taken), DecodeError> {
     let layout = TableLayout::new(vec![column("v", pg_type.0, pg_type.1)]);
     let limits = Limits { value: 3, row: 99 };
-    decode_within(&layout, limits, &stream(&[vec![Some(value.to_vec())]]), &[1])
+    decode_within(
+        &layout,
+        limits,
+        &stream(&[vec![Some(value.to_vec())]]),
+        &[1],
+    )
 }
 
 #[test]
