@@ -171,6 +171,17 @@ impl<'a> OpenFile<'a> {
             .collect()
     }
 
+    /// Bytes in memory while batches are read.
+    pub(crate) fn needs(&self) -> u64 {
+        let groups = self.metadata.metadata().row_groups().iter();
+        let needs = groups.map(|group| {
+            let stored = group.compressed_size().max(0).cast_unsigned();
+            let batch = group.total_byte_size().max(0).cast_unsigned();
+            stored.saturating_add(batch.saturating_mul(2))
+        });
+        needs.max().unwrap_or_default()
+    }
+
     pub(crate) fn row_groups(&self) -> usize {
         self.metadata.metadata().num_row_groups()
     }

@@ -43,6 +43,13 @@ impl PartBatches<'_> {
         self.file.schema()
     }
 
+    /// Bytes in memory while its batches are read: the largest row group as it stands in the file, and
+    /// twice a batch of it.
+    #[must_use]
+    pub fn needs(&self) -> u64 {
+        self.file.needs()
+    }
+
     /// The file's metadata under `arkstream.`.
     #[must_use]
     pub fn notes(&self) -> BTreeMap<String, String> {

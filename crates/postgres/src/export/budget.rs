@@ -35,14 +35,12 @@ impl<'a> Held<'a> {
         }
     }
 
-    /// Gives everything back but `bytes`, to the step.
-    pub(super) fn shrink_to(&mut self, bytes: u64) {
-        while let Some(last) = self.permits.last() {
-            if self.bytes - last.bytes() < bytes {
-                return;
-            }
-            self.bytes -= last.bytes();
-            self.permits.pop();
+    /// Holds `bytes`, to the step, or the whole budget when it is smaller.
+    pub(super) async fn set(&mut self, bytes: u64) {
+        if bytes < self.bytes {
+            self.permits.clear();
+            self.bytes = 0;
         }
+        self.grow_to(bytes).await;
     }
 }

@@ -7,18 +7,23 @@
 //! 2. Where that proves nothing, the rows are read again and the COPY streams compared; what is equal
 //!    is neither encoded nor written.
 //!
+//! A part is kept together with the members that belong to it (further files, large values), or not at all.
+//! They are known by their digests: an interrupted run may have replaced one of them and not the part.
+//!
 //! What no earlier part covers is exported: new blocks, ranges whose rows changed or moved.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use std::cmp::Reverse;
 
-use arkstream_format::{Component, KeptBy, Member, Proof, RowVersions, RowsProof, ServerInfo};
-use arkstream_pipeline::{Event, Failure};
+use arkstream_format::{
+    Attached, Component, Digest, KeptBy, Member, Proof, RowVersions, RowsProof, ServerInfo,
+};
+use arkstream_pipeline::{Event, Failure, Run};
 use tokio_postgres::Client;
 
 use super::Setting;
-use super::ranges::{Kept, Parts, Range, Relation, Work};
+use super::ranges::{File, Kept, Parts, Range, Relation, Work};
 use crate::failure::failure_of;
 use crate::task::TableTask;
 
@@ -31,6 +36,8 @@ const XID_HALF: u64 = 1 << 31;
 /// Parts of earlier generations, by the folder of their members.
 pub(super) struct Earlier {
     parts: HashMap<String, Vec<Member>>,
+    /// Digest and rows of the members that have no proof of their own.
+    attached: HashMap<String, (Digest, u64)>,
     /// Why row versions of a generation prove nothing; `None` when they do.
     histories: BTreeMap<u32, Option<&'static str>>,
 }
@@ -38,7 +45,12 @@ pub(super) struct Earlier {
 impl Earlier {
     pub(super) async fn of(setting: &Setting<'_>) -> Result<Self, Failure> {
         let mut parts: HashMap<String, Vec<Member>> = HashMap::new();
+        let mut attached = HashMap::new();
         for member in setting.run.sink.earlier(Component::Models).await? {
+            if member.proof.is_none() {
+                let known = (member.digest, member.rows.unwrap_or_default());
+                attached.insert(member.name.clone(), known);
+            }
             if let Some((folder, _)) = member.name.rsplit_once('/') {
                 parts.entry(format!("{folder}/")).or_default().push(member);
             }
@@ -63,7 +75,11 @@ impl Earlier {
                 }
             }
         }
-        Ok(Self { parts, histories })
+        Ok(Self {
+            parts,
+            attached,
+            histories,
+        })
     }
 
     /// Names that members of a folder have: none of them is given to a new part, or a part that is kept
@@ -107,12 +123,11 @@ impl Earlier {
             };
             match outcome {
                 Ok((range, work)) => {
-                    if let Work::Keep(_) = work {
-                        let Some(kept) = setting.run.sink.keep(&member.name, None).await? else {
-                            setting.run.redo(Component::Models, &member.name, DAMAGED);
-                            continue;
-                        };
-                        setting.run.kept(&kept);
+                    if let Work::Keep(_) = work
+                        && !keep_all(setting.run, &member.name, None, &proof.with).await?
+                    {
+                        setting.run.redo(Component::Models, &member.name, DAMAGED);
+                        continue;
                     }
                     covered = range.end_block;
                     parts.add(&member.name, range, work);
@@ -123,6 +138,33 @@ impl Earlier {
         Ok(())
     }
 
+    /// The files of a part; `None` where a member that belongs to it is not there as it was.
+    fn files(&self, member: &Member, proof: &RowsProof) -> Option<Vec<File>> {
+        let mut files = Vec::new();
+        let mut large = Vec::new();
+        for Attached { member, digest } in &proof.with {
+            let (_, rows) = self
+                .attached
+                .get(member)
+                .filter(|(found, _)| found == digest)?;
+            if member.ends_with(".parquet") {
+                files.push(File {
+                    member: member.clone(),
+                    rows: *rows,
+                    large: std::mem::take(&mut large),
+                });
+            } else {
+                large.push(member.clone());
+            }
+        }
+        files.push(File {
+            member: member.name.clone(),
+            rows: member.rows.unwrap_or_default(),
+            large,
+        });
+        Some(files)
+    }
+
     async fn judge(
         &self,
         setting: &Setting<'_>,
@@ -131,8 +173,12 @@ impl Earlier {
         proof: &RowsProof,
         range: Range,
     ) -> Result<Result<(Range, Work), &'static str>, Failure> {
+        let Some(files) = self.files(member, proof) else {
+            return Ok(Err("members that belong to it are gone or were replaced"));
+        };
         let kept = Kept {
-            rows: member.rows.unwrap_or_default(),
+            files,
+            with: proof.with.clone(),
             generation: proof.generation,
         };
         // Of the last part, whose end is open, the blocks that came since may be all that is new.
@@ -150,13 +196,44 @@ impl Earlier {
         };
         for range in [Some(range), closed].into_iter().flatten() {
             if row_versions(setting.coordinator, task, &range).await? == *before {
-                let mut entry = range.entry(task, &member.name, kept);
-                entry.kept_by = Some(KeptBy::RowVersions);
-                return Ok(Ok((range, Work::Keep(entry))));
+                let by = Some(KeptBy::RowVersions);
+                let entries = range.entries(task, &kept.files, kept.generation, by);
+                return Ok(Ok((range, Work::Keep(entries))));
             }
         }
         Ok(Err("its rows changed"))
     }
+}
+
+/// Keeps a part with everything that belongs to it; false, and nothing is kept, where a part of it is
+/// damaged in an older bundle.
+///
+/// # Errors
+/// When the sink fails.
+pub(super) async fn keep_all(
+    run: &Run,
+    member: &str,
+    proof: Option<Proof>,
+    with: &[Attached],
+) -> Result<bool, Failure> {
+    let mut kept = Vec::with_capacity(with.len() + 1);
+    for name in with.iter().map(|attached| attached.member.as_str()) {
+        kept.push(run.sink.keep(name, None).await?);
+        if let Some(None) = kept.last() {
+            break;
+        }
+    }
+    if kept.iter().all(Option::is_some) {
+        kept.push(run.sink.keep(member, proof).await?);
+    }
+    if kept.iter().all(Option::is_some) {
+        kept.iter().flatten().for_each(|member| run.kept(member));
+        return Ok(true);
+    }
+    for member in kept.iter().flatten() {
+        run.sink.retract(&member.name, DAMAGED).await?;
+    }
+    Ok(false)
 }
 
 /// The set of row versions of a range.
