@@ -65,8 +65,9 @@ impl<R: FnMut(usize) -> Result<Bytes, Finding>> MemberBytes<R> {
         while at < range.end {
             let chunk = self.chunk(index)?;
             let start = self.starts.get(index).copied().unwrap_or_default();
-            let part = slice(&chunk, at - start, range.end - start)?;
-            at += part.len() as u64;
+            let end = range.end.min(start + chunk.len() as u64);
+            let part = chunk.slice((at - start) as usize..(end - start) as usize);
+            at = end;
             index += 1;
             if at == range.end && bytes.is_empty() {
                 return Ok(part);
@@ -88,18 +89,16 @@ impl<R: FnMut(usize) -> Result<Bytes, Finding>> MemberBytes<R> {
         self.last = None;
         let chunk =
             (self.read_chunk)(index).map_err(|finding| io::Error::other(finding.to_string()))?;
+        let claimed = match self.starts.get(index..index + 2) {
+            Some([start, end]) => end - start,
+            _ => 0,
+        };
+        if chunk.len() as u64 != claimed {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         self.last = Some((index, chunk.clone()));
         Ok(chunk)
     }
-}
-
-/// What of a chunk lies between two places; at least one byte.
-fn slice(chunk: &Bytes, from: u64, to: u64) -> io::Result<Bytes> {
-    let to = to.min(chunk.len() as u64);
-    if from >= to {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(chunk.slice(from as usize..to as usize))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use arkstream_pipeline::{Budget, Permit};
 
 /// Permits are taken in steps of this size, so that not every row asks.
-const STEP: u64 = 1 << 20;
+pub(super) const STEP: u64 = 1 << 20;
 
 /// What a worker holds of its own budget.
 pub(super) struct Held<'a> {

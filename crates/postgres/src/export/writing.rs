@@ -19,7 +19,7 @@ use arkstream_pipeline::{
 };
 use bytes::Bytes;
 
-use super::budget::Held;
+use super::budget::{Held, STEP};
 use super::plan::Table;
 use super::ranges::{File, Part};
 use super::worker::Worker;
@@ -202,7 +202,7 @@ impl<'a> Writing<'a> {
     async fn begin_large(&mut self, value: LargeValue) -> Result<(), Failure> {
         self.encode_pending()?;
         let half = self.worker.budget.bytes() / 2;
-        if self.in_hand() as u64 > half {
+        if self.in_hand() as u64 + STEP > half {
             self.end_file().await?;
         }
         self.hold(self.in_hand()).await;

@@ -28,7 +28,10 @@ impl Pieces {
                 raw_len: whole.len() as u64,
                 stored_len: whole.len() as u64,
                 crc32: Crc32::of(&whole),
-                digest: Digest::of(&whole),
+                digest: {
+                    let chunks = chunks.iter().map(|c| c.as_deref().unwrap_or_default());
+                    Digest::of_chunks(&chunks.map(Digest::of).collect::<Vec<_>>())
+                },
                 descriptor: false,
                 modified_at: chrono::Utc::now(),
                 mode: 0o644,
