@@ -78,7 +78,7 @@ fn verified(out: &Path, ended: &Run) -> Bundle {
 }
 
 /// Files that changed less than two seconds before they were read prove nothing.
-fn let_files_settle() {
+pub(crate) fn let_files_settle() {
     std::thread::sleep(Duration::from_millis(2100));
 }
 

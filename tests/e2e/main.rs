@@ -7,6 +7,7 @@ mod age;
 mod consistency;
 mod copy;
 mod failures;
+mod giants;
 mod golden;
 mod increment;
 mod models;
