@@ -32,10 +32,10 @@ const MIB: u64 = 1 << 20;
 
 /// Each of them more than a process of 32 MiB may hold.
 const LARGE: Sizes = Sizes {
-    bytea: 48 * MIB,
-    text: 80 * MIB,
-    jsonb: 40 * MIB,
-    array: 20 * MIB,
+    bytea: 40 * MIB,
+    text: 64 * MIB,
+    jsonb: 36 * MIB,
+    array: 16 * MIB,
 };
 
 /// As the issue names them. PostgreSQL has no larger `bytea` than 1 GB less a few bytes.
@@ -82,7 +82,8 @@ fn fingerprint(place: &Place) -> String {
 fn backup(place: &Place, out: &Path, memory: &str) -> Command {
     let models = ["--models", "sam.type.matrix"];
     let mut command = crate::failures::backup(&source().url(&place.database), out, &models);
-    command.args(["--memory", memory, "--jobs", "2", "--json"]);
+    command.args(["--memory", memory, "--json"]);
+    command.env("ARKSTREAM_JOBS", "2");
     command
 }
 

@@ -145,7 +145,7 @@ async fn links(
          FROM {w} w JOIN {map} m ON m.old = w.id AND m.write CROSS JOIN LATERAL \
          (SELECT f.m[1] AS link, f.m[2]::pg_catalog.int8 AS id FROM \
           pg_catalog.regexp_matches({value}, '(/web/(?:image|content)/([0-9]{{1,18}}))', 'g') f(m)) l{join} \
-         WHERE {value} ~ '/web/(image|content)/[0-9]'",
+         WHERE pg_catalog.strpos({value}, '/web/') > 0 AND {value} ~ '/web/(image|content)/[0-9]'",
         w = mapping.typed(table),
         map = mapping.map(table),
     );

@@ -176,7 +176,9 @@ fn value(
         ),
         Reference::Default => value,
         Reference::Links => format!(
-            "CASE WHEN {value}::pg_catalog.text ~ '/web/(image|content)/[0-9]' THEN {} ELSE {value} END",
+            // Regular expressions take four bytes a character; most texts are told by less.
+            "CASE WHEN pg_catalog.strpos({value}::pg_catalog.text, '/web/') > 0 \
+             AND {value}::pg_catalog.text ~ '/web/(image|content)/[0-9]' THEN {} ELSE {value} END",
             call("target_links", format!("{value}::pg_catalog.text"))
         ),
     }
