@@ -65,8 +65,8 @@ fn put(place: &Place, sizes: Sizes) {
         text / 50,
         jsonb / 17,
         array / 36,
-        6 * MIB,
-        3 * MIB,
+        text / 10,
+        bytea / 20,
     ));
 }
 

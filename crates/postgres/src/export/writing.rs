@@ -211,7 +211,11 @@ impl<'a> Writing<'a> {
             Some((folder, name)) => format!("{folder}/large/{name}"),
             None => format!("large/{member}"),
         };
-        let spec = self.spec(member.clone(), Compression::Deflate);
+        let spec = MemberSpec {
+            // The same for a run that continues this one: so what is there already looks the same.
+            modified_at: self.worker.run.begun_at,
+            ..self.spec(member.clone(), Compression::Deflate)
+        };
         self.open = Some(OpenLarge {
             value,
             member,
