@@ -7,9 +7,10 @@ use arkstream_format::{Component, Digest, KeptBy, PartEntry, Proof, RowsProof};
 use arkstream_pipeline::{Event, Failure, FailureKind, PendingReceipt};
 use futures::StreamExt;
 
-use super::earlier::{DAMAGED, keep_all, row_versions};
+use super::earlier::{DAMAGED, keep_all};
 use super::plan::Table;
 use super::ranges::{Part, Range, Work};
+use super::versions::VersionsQuery;
 use super::worker::Worker;
 use super::writing::Writing;
 use crate::failure::failure_of;
@@ -97,7 +98,10 @@ impl Worker {
         content: &blake3::Hasher,
     ) -> Result<RowsProof, Failure> {
         let versions = match range.versioned {
-            true => Some(row_versions(self.session.client(), &table.task, range).await?),
+            true => {
+                let query = VersionsQuery::of(&table.task, range);
+                Some(query.ask(self.session.client()).await?)
+            }
             false => None,
         };
         Ok(RowsProof {

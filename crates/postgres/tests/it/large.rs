@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use arkstream_columnar::EncodeOptions;
+use arkstream_conformance::MemoryBundle;
 use arkstream_format::{
-    CHUNK_SIZE, Component, Compression, Generation, KeptBy, LARGE_KEY, LargeEntry, PartEntry,
-    Proof, RunId, SnapshotEntry, TableEntry,
+    CHUNK_SIZE, Component, Compression, Generation, KeptBy, LARGE_KEY, LargeEntry, Proof, RunId,
+    SnapshotEntry, TableEntry,
 };
 use arkstream_pipeline::{Budget, FailureKind, MemberFacts, MemberSpec, Run, Sink as _};
 use arkstream_postgres::{
@@ -14,7 +15,7 @@ use arkstream_postgres::{
 use bytes::Bytes;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
-use super::bundle::{Pieces, restoring};
+use super::bundle::restoring;
 use super::support::{MemorySink, Setting, catalog, database, psql_lines, setting_of, table, task};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -60,7 +61,10 @@ async fn export(
     );
     setting.run.generations = generations;
     let mut holder = SnapshotHolder::connect(spec, 1).await.unwrap();
-    holder.lock(&[planned.table.clone()], LIMIT).await.unwrap();
+    holder
+        .lock(std::slice::from_ref(&planned.table), LIMIT)
+        .await
+        .unwrap();
     let (snapshot, server, _) = holder.take().await.unwrap();
     let options = ExportOptions {
         part_bytes: Some(64 << 20),
@@ -109,11 +113,12 @@ fn notes(file: &Bytes) -> Vec<LargeEntry> {
 /// Loads the exported table beside the live one, and returns the rows that are not what they were.
 async fn differing(spec: &ConnectSpec, exported: &Exported, columns: &[(&str, &str)]) -> i64 {
     let contents = exported.setting.sink.contents();
-    let members = contents.iter().map(|(name, (bytes, _))| {
+    let mut bundle = MemoryBundle::default();
+    for (name, (bytes, _)) in &contents {
         let chunks = bytes.chunks(CHUNK_SIZE).map(|c| Some(bytes.slice_ref(c)));
-        (name.as_str(), Component::Models, chunks.collect())
-    });
-    let bundle = Pieces::of(members.collect()).with_tables(vec![exported.entry.clone()]);
+        bundle.add(name, Component::Models, 0o600, chunks.collect());
+    }
+    bundle.manifest.tables = vec![exported.entry.clone()];
     let restoring = restoring("0123456789abcdef", bundle);
     let staging = Staging::new("arkstream_0123456789abcdef");
     let session = Session::connect(spec, "the restore").await.unwrap();
@@ -337,14 +342,15 @@ async fn a_value_of_another_row_is_refused_before_it_is_loaded() {
     let exported = export(&spec, &planned, MemorySink::default(), Vec::new(), limits).await;
     let contents = exported.setting.sink.contents();
     let large = &exported.entry.parts[0].large;
-    let members = contents.iter().map(|(name, (bytes, _))| {
+    let mut bundle = MemoryBundle::default();
+    for (name, (bytes, _)) in &contents {
         let bytes = match *name == large[0] {
             true => contents[&large[1]].0.clone(),
             false => bytes.clone(),
         };
-        (name.as_str(), Component::Models, vec![Some(bytes)])
-    });
-    let bundle = Pieces::of(members.collect()).with_tables(vec![exported.entry.clone()]);
+        bundle.add(name, Component::Models, 0o600, vec![Some(bytes)]);
+    }
+    bundle.manifest.tables = vec![exported.entry.clone()];
     let restoring = restoring("fedcba9876543210", bundle);
     let staging = Staging::new("arkstream_fedcba9876543210");
     let session = Session::connect(&spec, "the restore").await.unwrap();
