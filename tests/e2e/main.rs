@@ -9,6 +9,7 @@ mod copy;
 mod documented;
 mod export;
 mod failures;
+mod giants;
 mod golden;
 mod increment;
 mod models;

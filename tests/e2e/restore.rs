@@ -12,6 +12,6 @@ mod refusals;
 mod replaced;
 mod round_trip;
 mod shared;
-mod stage;
+pub(crate) mod stage;
 mod troubles;
 mod whole;

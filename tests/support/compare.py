@@ -138,8 +138,39 @@ def bundle_rows(files):
     for path in files:
         part = pq.ParquetFile(path)
         layout = Layout(part.schema_arrow)
+        large = large_values(path, part, layout)
+        number = 0
         for batch in part.iter_batches(batch_size=1000):
-            yield from zip(*(column_with_companion(batch, layout, name) for name in layout.columns))
+            for row in zip(*(column_with_companion(batch, layout, name) for name in layout.columns)):
+                yield put_back(row, large.pop(number, {}), layout)
+                number += 1
+        if large:
+            raise Mismatch(f"{path} has {number} rows, and large values of {sorted(large)}")
+
+
+def large_values(path, part, layout):
+    """By row and column: values that stand in members of their own, the part has NULL there."""
+    root = next(folder for folder in path.parents if folder.name == "odoo_data").parent
+    found = collections.defaultdict(dict)
+    for value in json.loads((part.metadata.metadata or {}).get(b"arkstream.large", b"[]")):
+        content = (root / value["member"]).read_bytes()
+        if len(content) != value["bytes"] or value["column"] not in layout.types:
+            raise Mismatch(f"{value['member']} is not what {path} says: {value}")
+        found[value["row"]][value["column"]] = content
+    return found
+
+
+def put_back(row, values, layout):
+    if not values:
+        return row
+    row = list(row)
+    for column, content in values.items():
+        place = layout.columns.index(column)
+        if row[place] is not None:
+            raise Mismatch(f"column {column}: a value stands both in it and in a member")
+        is_bytea = layout.encodings[column] == "native" and layout.types[column] == "bytea"
+        row[place] = "\\x" + content.hex() if is_bytea else content.decode()
+    return tuple(row)
 
 
 def column_with_companion(batch, layout, name):

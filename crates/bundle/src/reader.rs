@@ -3,11 +3,12 @@
 //! No byte is given out before its hash was checked: stored bytes before they are decompressed,
 //! raw bytes afterwards. Lengths are checked against their limits before anything is allocated.
 //!
-//! Peak memory: the manifest, and one chunk raw and stored for every reader.
+//! Peak memory: the manifest, four bytes a member, and one chunk raw and stored for every reader.
 
 use std::{
     io::{self, Read},
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use bytes::Bytes;
@@ -37,6 +38,8 @@ pub struct BundleFile {
     pub(crate) manifest_entry: Member,
     pub(crate) trailer: Trailer,
     path: PathBuf,
+    /// Numbers of the members in the order of their names, made when the first is looked up.
+    by_name: OnceLock<Vec<u32>>,
 }
 
 impl BundleFile {
@@ -93,6 +96,7 @@ impl BundleFile {
             manifest_entry,
             trailer,
             path: path.to_owned(),
+            by_name: OnceLock::new(),
         })
     }
 
@@ -105,7 +109,17 @@ impl BundleFile {
     /// The listed member of that name.
     #[must_use]
     pub fn member(&self, name: &str) -> Option<&Member> {
-        self.manifest.members.iter().find(|m| m.name == name)
+        let members = &self.manifest.members;
+        let name_of = |number: &u32| members.get(*number as usize).map(|m| m.name.as_str());
+        let by_name = self.by_name.get_or_init(|| {
+            let mut numbers: Vec<u32> = (0..members.len() as u32).collect();
+            numbers.sort_by_key(&name_of);
+            numbers
+        });
+        // The first of its name, should a damaged manifest list one twice.
+        let place = by_name.partition_point(|number| name_of(number) < Some(name));
+        let member = members.get(*by_name.get(place)? as usize)?;
+        (member.name == name).then_some(member)
     }
 
     /// The bytes of `manifest.json`, hash checked, piece by piece.
@@ -125,6 +139,10 @@ impl BundleFile {
 impl BundleReader for BundleFile {
     fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    fn member(&self, name: &str) -> Option<&Member> {
+        BundleFile::member(self, name)
     }
 
     fn manifest_digest(&self) -> Digest {

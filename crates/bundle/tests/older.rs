@@ -414,6 +414,7 @@ fn rows_of(generation: u32) -> MemberFacts {
             definition: Digest::of(b"x"),
             versions: None,
             content: Digest::of(b"y"),
+            with: Vec::new(),
         })),
     }
 }

@@ -1,32 +1,30 @@
 //! Reading a Parquet file back: to prove that it decodes, and to look at its integers.
 //!
-//! Peak memory: the footer, one page per column and one batch. Batches are sized by the row
-//! group's own average to some 8 MiB, so the worst case is a row group whose size sits in a few
-//! rows: then one batch can hold the whole row group (16 MiB or one row, as the encoder cuts them).
+//! Peak memory: the footer, the compressed bytes of one row group, one page per column and one batch.
+//! Batches are sized by the row group's own average to some 8 MiB, so the worst case is a row group whose
+//! size sits in a few rows: then one batch can hold the whole row group (16 MiB or one row, as the encoder cuts them).
 //!
 //! The parquet and arrow crates panic on some damaged footers (an impossible integer width in the
 //! Arrow schema, a negative offset of a column). A check must report damage, so such a panic is
 //! caught and becomes [`CheckError::Reader`]; the process's panic hook still runs and prints.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{ArrowPrimitiveType, Int16Type, Int32Type, Int64Type};
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, SchemaRef};
-use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
     ParquetRecordBatchReaderBuilder,
 };
-use parquet::errors::Result as ParquetResult;
 use parquet::file::metadata::RowGroupMetaData;
-use parquet::file::reader::{ChunkReader, Length};
 
 use crate::error::CheckError;
+use crate::window::{PartFile, Window};
 
 const BATCH_BYTES: i64 = 8 << 20;
 const BATCH_ROWS: i64 = 8192;
@@ -47,58 +45,49 @@ pub struct ParquetCheck {
 }
 
 /// Decodes every page of every column.
-pub fn check_parquet(reader: impl ChunkReader + 'static) -> Result<ParquetCheck, CheckError> {
-    let file = OpenFile::new(reader)?;
-    let schema = file.metadata.schema().clone();
-    let rows = file.read(ProjectionMask::all(), |_| {})?;
-    Ok(ParquetCheck {
-        rows,
-        row_groups: file.metadata.metadata().num_row_groups(),
-        columns: schema.fields().iter().map(|f| f.name().clone()).collect(),
-        metadata: schema
-            .metadata()
-            .iter()
-            .filter(|(key, _)| key.starts_with("arkstream."))
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect(),
-        schema,
-    })
+pub fn check_parquet<'a>(file: impl Into<PartFile<'a>>) -> Result<ParquetCheck, CheckError> {
+    check_integers(file, &[], &mut |_, _| {})
 }
 
-/// Streams the non-null values of `int2`, `int4` and `int8` columns and returns the rows read.
+/// The same, and shows the non-null values of `int2`, `int4` and `int8` columns on the way.
 ///
 /// Within a batch the columns come one after the other, in the order of `names`; so `visit` sees
 /// each column's values in row order, but not the columns of a row together.
-pub fn int_columns(
-    reader: impl ChunkReader + 'static,
+pub fn check_integers<'a>(
+    file: impl Into<PartFile<'a>>,
     names: &[&str],
     visit: &mut dyn FnMut(&str, i64),
-) -> Result<u64, CheckError> {
-    let file = OpenFile::new(reader)?;
-    let schema = file.metadata.schema();
-    let mut roots = Vec::with_capacity(names.len());
+) -> Result<ParquetCheck, CheckError> {
+    let mut file = OpenFile::new(file.into())?;
+    let schema = file.schema();
     for name in names {
-        let (root, field) = schema
+        let (_, field) = schema
             .fields()
             .find(name)
             .ok_or_else(|| CheckError::NoColumn((*name).to_owned()))?;
-        match field.data_type() {
-            DataType::Int16 | DataType::Int32 | DataType::Int64 => roots.push(root),
-            other => {
-                return Err(CheckError::NotInteger {
-                    column: (*name).to_owned(),
-                    found: other.to_string(),
-                });
-            }
+        if !matches!(
+            field.data_type(),
+            DataType::Int16 | DataType::Int32 | DataType::Int64
+        ) {
+            return Err(CheckError::NotInteger {
+                column: (*name).to_owned(),
+                found: field.data_type().to_string(),
+            });
         }
     }
-    let mask = file.mask(roots);
-    file.read(mask, |batch| {
+    let rows = file.read(|batch| {
         for name in names {
             if let Some(column) = batch.column_by_name(name) {
                 visit_integers(column, |value| visit(name, value));
             }
         }
+    })?;
+    Ok(ParquetCheck {
+        rows,
+        row_groups: file.row_groups(),
+        columns: schema.fields().iter().map(|f| f.name().clone()).collect(),
+        metadata: file.notes(),
+        schema,
     })
 }
 
@@ -122,39 +111,43 @@ where
 }
 
 /// A file whose footer was read.
-pub(crate) struct OpenFile<R> {
-    reader: Shared<R>,
+pub(crate) struct OpenFile<'a> {
+    file: PartFile<'a>,
+    window: Window,
     metadata: ArrowReaderMetadata,
 }
 
-impl<R: ChunkReader + 'static> OpenFile<R> {
-    pub(crate) fn new(reader: R) -> Result<Self, CheckError> {
-        let reader = Shared(Arc::new(reader));
-        let metadata = guarded(|| ArrowReaderMetadata::load(&reader, ArrowReaderOptions::new()))?
+impl<'a> OpenFile<'a> {
+    pub(crate) fn new(mut file: PartFile<'a>) -> Result<Self, CheckError> {
+        let window = file.open()?;
+        let metadata = guarded(|| ArrowReaderMetadata::load(&window, ArrowReaderOptions::new()))?
             .map_err(CheckError::Footer)?;
-        Ok(OpenFile { reader, metadata })
+        Ok(OpenFile {
+            file,
+            window,
+            metadata,
+        })
     }
 
-    /// Decodes the masked columns, row group by row group, and returns the rows.
-    fn read(
-        &self,
-        mask: ProjectionMask,
-        mut visit: impl FnMut(&RecordBatch),
-    ) -> Result<u64, CheckError> {
+    /// Decodes all columns, row group by row group, and returns the rows.
+    fn read(&mut self, mut visit: impl FnMut(&RecordBatch)) -> Result<u64, CheckError> {
         let mut total = 0;
-        for (row_group, described) in self.metadata.metadata().row_groups().iter().enumerate() {
+        for row_group in 0..self.row_groups() {
             let broken = |reason: String| CheckError::RowGroup { row_group, reason };
-            let mut batches = self.open_group(row_group, mask.clone())?;
+            let mut batches = self.row_group(row_group, &ProjectionMask::all())?;
             let mut rows = 0;
             while let Some(batch) = guarded(|| batches.next())? {
                 let batch = batch.map_err(|error| broken(error.to_string()))?;
                 rows += batch.num_rows() as u64;
                 visit(&batch);
             }
-            if u64::try_from(described.num_rows()) != Ok(rows) {
+            let expected = self
+                .described(row_group)
+                .map_or(0, RowGroupMetaData::num_rows);
+            if u64::try_from(expected) != Ok(rows) {
                 return Err(CheckError::Rows {
                     row_group,
-                    expected: described.num_rows(),
+                    expected,
                     found: rows,
                 });
             }
@@ -169,8 +162,32 @@ impl<R: ChunkReader + 'static> OpenFile<R> {
         self.metadata.schema().clone()
     }
 
+    /// The file's metadata under `arkstream.`.
+    pub(crate) fn notes(&self) -> BTreeMap<String, String> {
+        let metadata = self.metadata.schema().metadata().iter();
+        metadata
+            .filter(|(key, _)| key.starts_with("arkstream."))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    }
+
+    /// Bytes in memory while batches are read.
+    pub(crate) fn needs(&self) -> u64 {
+        let groups = self.metadata.metadata().row_groups().iter();
+        let needs = groups.map(|group| {
+            let stored = group.compressed_size().max(0).cast_unsigned();
+            let batch = group.total_byte_size().max(0).cast_unsigned();
+            stored.saturating_add(batch.saturating_mul(2))
+        });
+        needs.max().unwrap_or_default()
+    }
+
     pub(crate) fn row_groups(&self) -> usize {
         self.metadata.metadata().num_row_groups()
+    }
+
+    fn described(&self, row_group: usize) -> Option<&RowGroupMetaData> {
+        self.metadata.metadata().row_groups().get(row_group)
     }
 
     /// The mask of these top-level columns.
@@ -178,24 +195,25 @@ impl<R: ChunkReader + 'static> OpenFile<R> {
         ProjectionMask::roots(self.metadata.parquet_schema(), roots)
     }
 
-    /// Opens the masked columns of a row group.
-    pub(crate) fn open_group(
-        &self,
+    /// Opens the masked columns of a row group, and leaves the one before.
+    pub(crate) fn row_group(
+        &mut self,
         row_group: usize,
-        mask: ProjectionMask,
+        mask: &ProjectionMask,
     ) -> Result<ParquetRecordBatchReader, CheckError> {
-        let rows = self
-            .metadata
-            .metadata()
-            .row_groups()
-            .get(row_group)
-            .map_or(1, batch_rows);
+        let described = self.described(row_group);
+        let rows = described.map_or(1, batch_rows);
+        let range = match described {
+            Some(described) => guarded(|| range_of(described, mask))?,
+            None => 0..0,
+        };
+        self.file.show(&self.window, range)?;
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(
-            Shared(self.reader.0.clone()),
+            self.window.clone(),
             self.metadata.clone(),
         )
         .with_row_groups(vec![row_group])
-        .with_projection(mask);
+        .with_projection(mask.clone());
         guarded(|| builder.with_batch_size(rows).build())?.map_err(|error| CheckError::RowGroup {
             row_group,
             reason: error.to_string(),
@@ -234,23 +252,12 @@ fn batch_rows(row_group: &RowGroupMetaData) -> usize {
     usize::try_from(rows).unwrap_or(1)
 }
 
-/// Lets one reader serve every row group.
-pub(crate) struct Shared<R>(Arc<R>);
-
-impl<R: ChunkReader> Length for Shared<R> {
-    fn len(&self) -> u64 {
-        self.0.len()
-    }
-}
-
-impl<R: ChunkReader> ChunkReader for Shared<R> {
-    type T = R::T;
-
-    fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
-        self.0.get_read(start)
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
-        self.0.get_bytes(start, length)
-    }
+/// Where the pages of the masked columns of a row group lie. Panics on negative offsets.
+fn range_of(row_group: &RowGroupMetaData, mask: &ProjectionMask) -> Range<u64> {
+    let columns = row_group.columns().iter().enumerate();
+    let masked = columns.filter(|(leaf, _)| mask.leaf_included(*leaf));
+    let ranges = masked.map(|(_, column)| column.byte_range());
+    let ends = ranges.map(|(start, length)| (start, start.saturating_add(length)));
+    let whole = ends.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
+    whole.map_or(0..0, |(start, end)| start..end)
 }

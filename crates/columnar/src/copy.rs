@@ -10,6 +10,7 @@
 //! before anything is buffered.
 
 use crate::error::DecodeError;
+use crate::large::{Content, Limits};
 use crate::layout::{TableLayout, WireField};
 use crate::pgtype::MAX_FIELD;
 
@@ -43,10 +44,23 @@ pub(crate) fn parse_header(header: &[u8]) -> Result<u32, DecodeError> {
 pub(crate) enum Scan {
     /// A complete tuple of so many bytes; its fields are in [`TupleScanner::field`].
     Tuple(usize),
+    /// The beginning of a tuple of so many bytes; behind it lies a value that is too large to wait
+    /// for. It must be taken out and [`TupleScanner::taken_out`] be called.
+    Large { begins_at: usize, value: Large },
     /// The trailer, two bytes.
     Trailer,
     /// Nothing complete; at least so many more bytes are needed.
     Need(usize),
+}
+
+/// A value that is too large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Large {
+    /// Index of its column.
+    pub(crate) column: usize,
+    /// Bytes on the wire.
+    pub(crate) length: usize,
+    pub(crate) content: Content,
 }
 
 /// Finds the fields of the tuple at the start of a buffer.
@@ -56,18 +70,26 @@ pub(crate) enum Scan {
 #[derive(Debug)]
 pub(crate) struct TupleScanner {
     wire: Vec<WireField>,
+    limits: Limits,
     /// Where each field found so far lies; `None` for NULL.
     fields: Vec<Option<(usize, usize)>>,
     position: usize,
+    /// Bytes of the tuple that were taken out of the buffer.
+    taken_out: usize,
+    /// The column whose value was taken out last.
+    without: Option<usize>,
 }
 
 impl TupleScanner {
-    pub(crate) fn new(layout: &TableLayout) -> TupleScanner {
+    pub(crate) fn new(layout: &TableLayout, limits: Limits) -> TupleScanner {
         let wire = layout.wire_fields();
         TupleScanner {
             fields: Vec::with_capacity(wire.len()),
             wire,
+            limits,
             position: 0,
+            taken_out: 0,
+            without: None,
         }
     }
 
@@ -108,9 +130,22 @@ impl TupleScanner {
                 continue;
             }
             let length = checked_length(length, wire, row, layout)?;
-            if start + length > MAX_TUPLE {
+            if start + self.taken_out + length > MAX_TUPLE {
                 let limit = MAX_TUPLE;
                 return Err(DecodeError::RowLength { row, limit });
+            }
+            if let Some(content) = self.content_beyond(wire, start, length) {
+                self.position = start;
+                let column = wire.column;
+                let value = Large {
+                    column,
+                    length,
+                    content,
+                };
+                return Ok(Scan::Large {
+                    begins_at: start,
+                    value,
+                });
             }
             if data.len() < length {
                 return Ok(Scan::Need(length - data.len()));
@@ -119,6 +154,23 @@ impl TupleScanner {
             self.position = start + length;
         }
         Ok(Scan::Tuple(self.position))
+    }
+
+    /// What a field holds that is too large to wait for.
+    fn content_beyond(&self, wire: WireField, start: usize, length: usize) -> Option<Content> {
+        let content = wire.large?;
+        match content {
+            // It is used where the array itself is in the tuple and cannot be a list.
+            Content::Dropped if self.without != Some(wire.column) => None,
+            _ => self.limits.exclude(start, length).then_some(content),
+        }
+    }
+
+    /// Says that the large value was taken out of the stream; the tuple goes on without it.
+    pub(crate) fn taken_out(&mut self, value: Large) {
+        self.fields.push(None);
+        self.taken_out += value.length;
+        self.without = Some(value.column);
     }
 
     /// A field of the complete tuple; `None` for NULL.
@@ -131,6 +183,8 @@ impl TupleScanner {
     pub(crate) fn reset(&mut self) {
         self.fields.clear();
         self.position = 0;
+        self.taken_out = 0;
+        self.without = None;
     }
 }
 

@@ -3,11 +3,14 @@
 //! Bytes may arrive cut anywhere. Complete tuples are decoded out of the caller's slice straight
 //! into Arrow builders; only the tail of an incomplete tuple is copied and kept.
 //!
+//! Values beyond the [`Limits`] are not kept at all: their bytes come out as [`Step`]s while they
+//! arrive, and the tuple goes on without them.
+//!
 //! Peak memory: the builders (their buffers grow by doubling, so up to twice
 //! [`CopyDecoder::bytes_pending`]), which the caller bounds by taking batches, plus the tail, which
-//! is up to twice the largest tuple while one arrives in pieces and empty when the caller passes
-//! whole `CopyData` messages, as PostgreSQL sends one per row. The bytes of one `push` can add as
-//! many rows as they hold; a batch is closed by itself only where Arrow's 32-bit offsets end.
+//! is up to twice the largest tuple while one arrives in pieces — with limits, as much of it as they
+//! leave, and up to three times an array's limit where its text is needed. The bytes of one `push` can
+//! add as many rows as they hold; a batch is closed by itself only where Arrow's 32-bit offsets end.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -15,8 +18,9 @@ use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 
 use crate::column::{ColumnBuilder, MAX_GROWTH};
-use crate::copy::{HEADER_BYTES, Scan, TupleScanner, parse_header};
-use crate::error::DecodeError;
+use crate::copy::{HEADER_BYTES, Large, Scan, TupleScanner, parse_header};
+use crate::error::{DecodeError, ValueProblem};
+use crate::large::{Content, JSONB_VERSION, LargeValue, Limits, Utf8};
 use crate::layout::TableLayout;
 use crate::pgtype::Kind;
 
@@ -49,18 +53,49 @@ pub struct CopyDecoder {
     batch_limit: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the bytes of a stream came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// All bytes are used up.
+    Done,
+    /// A value begins that is too large for the batch.
+    Begin(LargeValue),
+    /// More of its content.
+    Content(&'a [u8]),
+    /// Its content was all there is.
+    End,
+}
+
+#[derive(Debug)]
 enum State {
     Header,
     Extension(u32),
     Tuples,
+    /// Within a large value.
+    Large(InLarge),
     Trailer,
     Failed,
 }
 
+/// A large value of which so many bytes are to come.
+#[derive(Debug)]
+struct InLarge {
+    value: Large,
+    left: usize,
+    begun: bool,
+    utf8: Utf8,
+}
+
 impl CopyDecoder {
-    /// A decoder for the stream of `COPY (SELECT <layout.select_list()> …)`.
+    /// A decoder for the stream of `COPY (SELECT <layout.select_list()> …)`, which takes values of any
+    /// size into its batches.
     pub fn new(layout: &TableLayout) -> Self {
+        Self::with_limits(layout, Limits::NONE)
+    }
+
+    /// A decoder that gives out the values beyond the limits by themselves: see
+    /// [`CopyDecoder::step`].
+    pub fn with_limits(layout: &TableLayout, limits: Limits) -> Self {
         let builders: Vec<ColumnBuilder> = layout
             .columns()
             .iter()
@@ -69,7 +104,7 @@ impl CopyDecoder {
         let row_bytes = builders.iter().map(ColumnBuilder::row_bytes).sum();
         CopyDecoder {
             schema: layout.arrow_schema(HashMap::new()),
-            scanner: TupleScanner::new(layout),
+            scanner: TupleScanner::new(layout, limits),
             layout: layout.clone(),
             builders,
             state: State::Header,
@@ -85,11 +120,25 @@ impl CopyDecoder {
         }
     }
 
-    /// Decodes the next bytes of the stream.
-    ///
-    /// After an error the decoder stays in error.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
-        let result = self.push_checked(bytes);
+    /// Decodes the next bytes of the stream. After an error the decoder stays in error; a value beyond
+    /// the limits is one.
+    pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), DecodeError> {
+        match self.step(&mut bytes)? {
+            Step::Done => Ok(()),
+            _ => {
+                self.state = State::Failed;
+                Err(DecodeError::Large {
+                    row: self.rows_total + 1,
+                })
+            }
+        }
+    }
+
+    /// Decodes bytes off the front of `input` until they are used up, or there is something to say of
+    /// a value that is too large for the batch. Call it until it says [`Step::Done`]. After an error
+    /// the decoder stays in error.
+    pub fn step<'a>(&mut self, input: &mut &'a [u8]) -> Result<Step<'a>, DecodeError> {
+        let result = self.step_checked(input);
         if result.is_err() {
             self.state = State::Failed;
         }
@@ -118,7 +167,7 @@ impl CopyDecoder {
     ///
     /// Call it until it gives `None`: a batch ends where Arrow's 32-bit offsets would overflow.
     pub fn take_batch(&mut self) -> Result<Option<RecordBatch>, DecodeError> {
-        if self.state == State::Failed {
+        if let State::Failed = self.state {
             return Err(DecodeError::Failed);
         }
         if let Some(batch) = self.closed.pop_front() {
@@ -143,7 +192,7 @@ impl CopyDecoder {
             State::Failed => return Err(DecodeError::Failed),
             State::Header | State::Extension(_) => "within the header",
             State::Tuples if self.tail.is_empty() => "between two rows",
-            State::Tuples => "within a row",
+            State::Tuples | State::Large(_) => "within a row",
         };
         self.state = State::Failed;
         Err(DecodeError::Incomplete {
@@ -152,15 +201,15 @@ impl CopyDecoder {
         })
     }
 
-    fn push_checked(&mut self, mut input: &[u8]) -> Result<(), DecodeError> {
+    fn step_checked<'a>(&mut self, input: &mut &'a [u8]) -> Result<Step<'a>, DecodeError> {
         loop {
-            match self.state {
+            match &mut self.state {
                 State::Failed => return Err(DecodeError::Failed),
                 State::Header => {
                     let missing = HEADER_BYTES.saturating_sub(self.tail.len());
-                    self.tail.extend_from_slice(split_off(&mut input, missing));
+                    self.tail.extend_from_slice(split_off(input, missing));
                     if self.tail.len() < HEADER_BYTES {
-                        return Ok(());
+                        return Ok(Step::Done);
                     }
                     let extension = parse_header(&self.tail)?;
                     self.tail.clear();
@@ -168,19 +217,39 @@ impl CopyDecoder {
                 }
                 State::Extension(0) => self.state = State::Tuples,
                 State::Extension(left) => {
-                    let skipped = split_off(&mut input, left as usize).len();
+                    let skipped = split_off(input, *left as usize).len();
                     if skipped == 0 {
-                        return Ok(());
+                        return Ok(Step::Done);
                     }
-                    let skipped = u32::try_from(skipped).unwrap_or(left);
-                    self.state = State::Extension(left.saturating_sub(skipped));
+                    *left = left.saturating_sub(u32::try_from(skipped).unwrap_or(*left));
                 }
                 State::Tuples => {
-                    if !self.push_tuple(&mut input)? {
-                        return Ok(());
+                    if !self.push_tuple(input)? {
+                        return Ok(Step::Done);
                     }
                 }
-                State::Trailer if input.is_empty() => return Ok(()),
+                State::Large(large) => {
+                    let (column, row) = (large.value.column, self.rows_total + 1);
+                    match large.step(input) {
+                        Ok(Some(Step::Begin(mut value))) => {
+                            value.row = self.rows_total;
+                            value.column = self.layout.describe(column).0;
+                            return Ok(Step::Begin(value));
+                        }
+                        Ok(Some(Step::End)) => {
+                            let value = large.value;
+                            self.scanner.taken_out(value);
+                            self.state = State::Tuples;
+                            if value.content != Content::Dropped {
+                                return Ok(Step::End);
+                            }
+                        }
+                        Ok(Some(step)) => return Ok(step),
+                        Ok(None) => return Ok(Step::Done),
+                        Err(problem) => return Err(self.value_error(column, row, problem)),
+                    }
+                }
+                State::Trailer if input.is_empty() => return Ok(Step::Done),
                 State::Trailer => {
                     return Err(DecodeError::AfterTrailer {
                         rows: self.rows_total,
@@ -206,8 +275,13 @@ impl CopyDecoder {
                     self.decode_row(tuple)?;
                     Ok(true)
                 }
+                Scan::Large { begins_at, value } => {
+                    self.tail.extend_from_slice(split_off(input, begins_at));
+                    self.state = State::Large(InLarge::new(value));
+                    Ok(true)
+                }
                 Scan::Need(_) => {
-                    self.tail.extend_from_slice(input);
+                    self.tail.extend_from_slice(std::mem::take(input));
                     Ok(false)
                 }
             };
@@ -225,6 +299,8 @@ impl CopyDecoder {
                     self.tail = tail;
                 }
             }
+            // The tail was filled up to here and no further.
+            Scan::Large { value, .. } => self.state = State::Large(InLarge::new(value)),
             Scan::Need(missing) => {
                 let more = split_off(input, missing);
                 if more.is_empty() {
@@ -258,13 +334,7 @@ impl CopyDecoder {
             match builder.append(field, text) {
                 Ok(bytes) => self.variable_bytes += bytes,
                 Err(problem) => {
-                    let (column, pg_type) = self.layout.describe(column);
-                    return Err(DecodeError::Value {
-                        column,
-                        pg_type,
-                        row: self.rows_total + 1,
-                        problem,
-                    });
+                    return Err(self.value_error(column, self.rows_total + 1, problem));
                 }
             }
         }
@@ -293,8 +363,64 @@ impl CopyDecoder {
         })
     }
 
+    fn value_error(&self, column: usize, row: u64, problem: ValueProblem) -> DecodeError {
+        let (column, pg_type) = self.layout.describe(column);
+        DecodeError::Value {
+            column,
+            pg_type,
+            row,
+            problem,
+        }
+    }
+
     fn builder_bytes(&self) -> usize {
         self.rows * self.row_bytes + self.variable_bytes
+    }
+}
+
+impl InLarge {
+    fn new(value: Large) -> Self {
+        Self {
+            value,
+            left: value.length,
+            begun: false,
+            utf8: Utf8::default(),
+        }
+    }
+
+    /// What comes next; `None` when there is no more input.
+    fn step<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Step<'a>>, ValueProblem> {
+        if !self.begun && self.value.content != Content::Dropped {
+            if self.value.content == Content::Jsonb {
+                let Some(version) = split_off(input, 1).first() else {
+                    return Ok(None);
+                };
+                if *version != JSONB_VERSION {
+                    return Err(ValueProblem::JsonbVersion(*version));
+                }
+                self.left -= 1;
+            }
+            self.begun = true;
+            return Ok(Some(Step::Begin(LargeValue {
+                row: 0,
+                column: String::new(),
+                place: self.value.column,
+                bytes: self.left as u64,
+            })));
+        }
+        if self.left == 0 {
+            self.utf8.finish()?;
+            return Ok(Some(Step::End));
+        }
+        let part = split_off(input, self.left);
+        self.left -= part.len();
+        match self.value.content {
+            _ if part.is_empty() => return Ok(None),
+            Content::Dropped => return self.step(input),
+            Content::Bytes => {}
+            Content::Text | Content::Jsonb => self.utf8.push(part)?,
+        }
+        Ok(Some(Step::Content(part)))
     }
 }
 

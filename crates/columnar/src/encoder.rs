@@ -114,6 +114,12 @@ impl PartEncoder {
         self.writer.bytes_written() + self.writer.in_progress_size()
     }
 
+    /// Notes something in the file's metadata, as [`PartEncoder::new`] does of the schema's.
+    pub fn note(&mut self, key: &str, value: String) {
+        self.writer
+            .append_key_value_metadata(KeyValue::new(key.to_owned(), value));
+    }
+
     /// Ends the file and hands it out.
     pub fn finish(self) -> Result<Bytes, EncodeError> {
         let file = self

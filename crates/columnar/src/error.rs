@@ -68,6 +68,12 @@ pub enum DecodeError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// A value is beyond the limits, and nobody takes it.
+    #[error("reading row {row}: a value of it is too large for a batch")]
+    Large {
+        /// Number of the row, from 1.
+        row: u64,
+    },
     /// The bytes of a field are no value of its type.
     #[error("reading row {row}, column {column:?} ({pg_type}): {problem}")]
     Value {
@@ -194,6 +200,9 @@ pub enum CheckError {
     /// Footer or metadata broken.
     #[error("reading the footer of a Parquet file: {0}; the member is damaged")]
     Footer(ParquetError),
+    /// The file cannot be read.
+    #[error("reading a Parquet file: {0}")]
+    Source(std::io::Error),
     /// A row group does not decode.
     #[error("decoding row group {row_group} of a Parquet file: {reason}; the member is damaged")]
     RowGroup {

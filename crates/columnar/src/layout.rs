@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
+use crate::large::Content;
 use crate::pgtype::{Kind, MAX_FIELD, mark_json};
 use crate::select;
 
@@ -126,6 +127,8 @@ pub(crate) struct WireField {
     pub(crate) min: u32,
     /// Most bytes of a value.
     pub(crate) max: u32,
+    /// What a large value of it holds; `None` where there is none.
+    pub(crate) large: Option<Content>,
 }
 
 impl TableLayout {
@@ -175,12 +178,19 @@ impl TableLayout {
         let mut fields = Vec::with_capacity(self.columns.len());
         for (column, layout) in self.columns.iter().enumerate() {
             let (min, max) = layout.kind.wire_length().into_inner();
-            fields.push(WireField { column, min, max });
+            let large = Content::of(layout.kind);
+            fields.push(WireField {
+                column,
+                min,
+                max,
+                large,
+            });
             if let Kind::List { .. } = layout.kind {
                 fields.push(WireField {
                     column,
                     min: 0,
                     max: MAX_FIELD,
+                    large: Some(Content::Dropped),
                 });
             }
         }

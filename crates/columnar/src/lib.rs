@@ -8,6 +8,7 @@
 //! 2. [`CopyDecoder`] turns the bytes of that stream into record batches. The session must have
 //!    `DateStyle = ISO, MDY`, `IntervalStyle = postgres`, `TimeZone = UTC`,
 //!    `extra_float_digits = 3`, `bytea_output = hex` and `client_encoding = UTF8`.
+//!    A value that is too large for a batch comes out by itself ([`large values`](Step)).
 //! 3. [`PartEncoder`] turns the batches into one Parquet file in memory.
 //!
 //! And back: [`read_part`] gives the batches of such a file, [`CopyEncoder`] turns them into COPY
@@ -16,7 +17,7 @@
 //!
 //! [`write_text`] prints a value as PostgreSQL does.
 //!
-//! [`check_parquet`] proves that such a file decodes, [`int_columns`] looks up its keys.
+//! [`check_parquet`] proves that such a file decodes, [`check_integers`] looks at its keys on the way.
 //!
 //! No value is lost. What an Arrow type carries, travels typed; what it cannot carry, stands as
 //! PostgreSQL's own text in a companion column; types without an Arrow equivalent travel as their
@@ -46,6 +47,7 @@ mod datetime;
 mod decoder;
 mod encoder;
 mod error;
+mod large;
 pub mod layout;
 mod numeric;
 mod part;
@@ -54,14 +56,17 @@ mod scalar;
 mod select;
 mod stage;
 mod text;
+mod window;
 mod wire;
 
-pub use check::{ParquetCheck, check_parquet, int_columns};
-pub use copy_encoder::CopyEncoder;
-pub use decoder::CopyDecoder;
+pub use check::{ParquetCheck, check_integers, check_parquet};
+pub use copy_encoder::{CopyEncoder, CopyRows};
+pub use decoder::{CopyDecoder, Step};
 pub use encoder::{EncodeOptions, PartEncoder};
 pub use error::{CheckError, DecodeError, EncodeError, StageError, ValueProblem};
+pub use large::{LargeValue, Limits};
 pub use layout::{ColumnLayout, Encoding, PgColumn, TableLayout};
 pub use part::{PartBatches, read_part};
 pub use stage::StageColumn;
 pub use text::write_text;
+pub use window::PartFile;

@@ -1,22 +1,23 @@
 //! Reading a part back, batch by batch.
 //!
-//! Peak memory: the footer, one page per column and one batch, as in the checks.
+//! Peak memory: the footer, one row group as it stands in the file, one page per column and one batch, as
+//! in the checks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
-use parquet::file::reader::ChunkReader;
 
 use crate::check::{OpenFile, guarded};
 use crate::error::CheckError;
+use crate::window::PartFile;
 
-/// The batches of a part, row group by row group.
-pub struct PartBatches<R = Bytes> {
-    file: OpenFile<R>,
+/// The batches of a part.
+pub struct PartBatches<'a> {
+    file: OpenFile<'a>,
     mask: ProjectionMask,
     schema: SchemaRef,
     next_group: usize,
@@ -25,12 +26,12 @@ pub struct PartBatches<R = Bytes> {
     done: bool,
 }
 
-/// Opens a part, in memory or anywhere else. Nothing but its footer is decoded yet.
+/// Opens a part. Nothing but its footer is decoded yet.
 ///
 /// # Errors
-/// When the footer is damaged.
-pub fn read_part<R: ChunkReader + 'static>(reader: R) -> Result<PartBatches<R>, CheckError> {
-    let file = OpenFile::new(reader)?;
+/// When the footer is damaged, or cannot be read.
+pub fn read_part<'a>(file: impl Into<PartFile<'a>>) -> Result<PartBatches<'a>, CheckError> {
+    let file = OpenFile::new(file.into())?;
     Ok(PartBatches {
         mask: ProjectionMask::all(),
         schema: file.schema(),
@@ -42,9 +43,15 @@ pub fn read_part<R: ChunkReader + 'static>(reader: R) -> Result<PartBatches<R>, 
     })
 }
 
-impl<R: ChunkReader + 'static> PartBatches<R> {
-    /// Decodes only the fields of these names, in the order of the file. Bytes of other fields are not
-    /// read.
+impl PartBatches<'_> {
+    /// The Arrow schema, with the metadata of its fields.
+    #[must_use]
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// Decodes only the fields of these names, in the order of the file. What lies before the first and
+    /// behind the last of them in a row group is not read.
     ///
     /// # Errors
     /// [`CheckError::NoColumn`] when there is none of a name.
@@ -65,10 +72,17 @@ impl<R: ChunkReader + 'static> PartBatches<R> {
         Ok(self)
     }
 
-    /// The Arrow schema, with the metadata of its fields.
+    /// Bytes in memory while its batches are read: the largest row group as it stands in the file, and
+    /// twice a batch of it.
     #[must_use]
-    pub fn schema(&self) -> SchemaRef {
-        self.schema.clone()
+    pub fn needs(&self) -> u64 {
+        self.file.needs()
+    }
+
+    /// The file's metadata under `arkstream.`.
+    #[must_use]
+    pub fn notes(&self) -> BTreeMap<String, String> {
+        self.file.notes()
     }
 
     fn step(&mut self) -> Result<Option<RecordBatch>, CheckError> {
@@ -80,7 +94,7 @@ impl<R: ChunkReader + 'static> PartBatches<R> {
                 }
                 self.current = Some((
                     self.next_group,
-                    self.file.open_group(self.next_group, self.mask.clone())?,
+                    self.file.row_group(self.next_group, &self.mask)?,
                 ));
                 self.next_group += 1;
             }
@@ -103,7 +117,7 @@ impl<R: ChunkReader + 'static> PartBatches<R> {
     }
 }
 
-impl<R: ChunkReader + 'static> Iterator for PartBatches<R> {
+impl Iterator for PartBatches<'_> {
     type Item = Result<RecordBatch, CheckError>;
 
     fn next(&mut self) -> Option<Self::Item> {

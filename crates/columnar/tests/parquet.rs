@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arkstream_columnar::{
-    CheckError, EncodeError, EncodeOptions, PartEncoder, PgColumn, TableLayout, check_parquet,
-    int_columns,
+    CheckError, EncodeError, EncodeOptions, PartEncoder, PartFile, PgColumn, TableLayout,
+    check_integers, check_parquet, read_part,
 };
 use arrow_array::RecordBatch;
 use bytes::Bytes;
@@ -300,16 +300,62 @@ fn integers_are_streamed_without_their_nulls() {
     let mut seen: HashMap<String, Vec<i64>> = HashMap::new();
     let mut visit =
         |column: &str, value: i64| seen.entry(column.to_owned()).or_default().push(value);
-    let rows = int_columns(file.clone(), &["parent", "id", "kind"], &mut visit).expect("reads");
-    assert_eq!(rows, 5);
+    let names = ["parent", "id", "kind"];
+    let check = check_integers(file.clone(), &names, &mut visit).expect("reads");
+    assert_eq!(check.rows, 5);
     assert_eq!(seen["id"], [0, 1, 2, 3, 4]);
     assert_eq!(seen["parent"], [2, 3]);
     assert_eq!(seen["kind"], [-1; 5]);
 
-    let refused = int_columns(file.clone(), &["body"], &mut |_, _| {});
+    let refused = check_integers(file.clone(), &["body"], &mut |_, _| {});
     assert!(matches!(refused, Err(CheckError::NotInteger { column, .. }) if column == "body"));
-    let missing = int_columns(file, &["none"], &mut |_, _| {});
+    let missing = check_integers(file, &["none"], &mut |_, _| {});
     assert!(matches!(missing, Err(CheckError::NoColumn(column)) if column == "none"));
+}
+
+/// Whoever reads a part holds a row group of it and no more.
+#[test]
+fn a_part_is_read_row_group_by_row_group() {
+    let layout = TableLayout::new(vec![column("body", 25, "text"), column("more", 25, "text")]);
+    let rows: Vec<_> = (0..1000u64)
+        .map(|row| {
+            let text = format!("{:x}", row.wrapping_mul(0x9e37_79b9_7f4a_7c15)).repeat(20);
+            vec![Some(text.clone().into_bytes()), Some(text.into_bytes())]
+        })
+        .collect();
+    let batch = decode(&layout, [stream(&rows).as_slice()]);
+    let batch = batch.expect("decodes").expect("rows");
+    let options = EncodeOptions {
+        row_group_bytes: 60_000,
+        ..EncodeOptions::default()
+    };
+    let file = encode(batch.schema(), std::slice::from_ref(&batch), &options);
+    let groups = metadata(&file).num_row_groups();
+    assert!(groups > 8, "{groups} row groups");
+    let mut ranges = Vec::new();
+    let part = PartFile::new(file.len() as u64, |range| {
+        ranges.push(range.clone());
+        Ok(file.slice(range.start as usize..range.end as usize))
+    });
+    let read: usize = read_part(part)
+        .expect("opens")
+        .map(|batch| batch.expect("a batch").num_rows())
+        .sum();
+    assert_eq!(read, 1000);
+    // The end twice, for the footer's length and the footer.
+    assert_eq!(ranges.len(), groups + 2);
+    let groups: Vec<u64> = ranges[2..].iter().map(|r| r.end - r.start).collect();
+    assert!(
+        groups.iter().all(|bytes| *bytes * 6 < file.len() as u64),
+        "{groups:?}"
+    );
+
+    let broken = PartFile::new(file.len() as u64, |range| match range.start {
+        0..100 => Err(std::io::Error::other("the disk says no")),
+        _ => Ok(file.slice(range.start as usize..range.end as usize)),
+    });
+    let error = check_parquet(broken).expect_err("it cannot be read");
+    assert!(error.to_string().contains("the disk says no"), "{error}");
 }
 
 #[test]

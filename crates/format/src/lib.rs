@@ -17,6 +17,7 @@ mod copy;
 mod digest;
 mod ids;
 pub mod journal;
+mod large;
 mod manifest;
 mod metadata;
 mod model_list;
@@ -31,6 +32,7 @@ pub use component::{Component, UnknownComponent};
 pub use copy::CopyRecord;
 pub use digest::{Crc32, Digest, ParseDigestError};
 pub use ids::RunId;
+pub use large::{LARGE_KEY, LargeEntry, StreamDigest};
 pub use manifest::{
     ChromaSummary, Chunk, ColumnEncoding, ColumnEntry, ComponentSummary, Compression, DeadRange,
     ForeignKeyEntry, Generation, Generator, GraphSummary, Manifest, Member, MigrationEntry,
@@ -39,7 +41,7 @@ pub use manifest::{
 pub use metadata::{BasedOn, DatabaseInfo, ExportStatus, Metadata};
 pub use model_list::{ModelEntry, ModelStatus, X2ManyField};
 pub use name::check_name;
-pub use proof::{FileProof, KeptBy, Proof, RowVersions, RowsProof};
+pub use proof::{Attached, FileProof, KeptBy, Proof, RowVersions, RowsProof};
 pub use restore::{RestorePhase, RestoreRecord, TargetPlace, TargetRecord};
 pub use salvage::{LostMember, LostRange, Salvage};
 

@@ -414,6 +414,10 @@ pub struct PartEntry {
     /// How the last generation proved it unchanged, where that is a later one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_by: Option<KeptBy>,
+    /// Members that hold values of it which are too large for it. The metadata of its file says which
+    /// row and column each belongs to; a reader must put it back there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub large: Vec<String>,
 }
 
 /// Something that was attempted and is not in the bundle.

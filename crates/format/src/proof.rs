@@ -45,6 +45,21 @@ pub struct RowsProof {
     pub versions: Option<RowVersions>,
     /// BLAKE3 of the COPY BINARY stream.
     pub content: Digest,
+    /// Members that hold the rest of the range. The part is what it was only together with them.
+    ///
+    /// They stand in the order of the rows: a file that could not hold the whole range (`….parquet`),
+    /// before it the values that are too large for it; the last of these are the part's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub with: Vec<Attached>,
+}
+
+/// A member that belongs to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Attached {
+    /// Its name.
+    pub member: String,
+    /// Its digest.
+    pub digest: Digest,
 }
 
 /// A set of row versions. Equal sets mean equal rows only within one uninterrupted history of the

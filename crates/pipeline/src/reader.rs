@@ -11,6 +11,11 @@ pub trait BundleReader: Send + Sync {
     /// The index.
     fn manifest(&self) -> &Manifest;
 
+    /// The listed member of that name.
+    fn member(&self, name: &str) -> Option<&Member> {
+        self.manifest().members.iter().find(|m| m.name == name)
+    }
+
     /// BLAKE3 of the manifest as it stands in the file: equal for equal content only.
     fn manifest_digest(&self) -> Digest;
 

@@ -16,6 +16,9 @@ const ROW_SECURITY_HELP: &str = "row-level security would leave rows out silentl
      connect as a superuser, as a role with BYPASSRLS, or as the table's owner where the table \
      has no FORCE ROW LEVEL SECURITY";
 
+const TOO_LONG_HELP: &str = "PostgreSQL handles no string of 1 GiB: the values of one row together, or what is made of one \
+     value, are longer than that; pg_dump fails on the same row. Split the row, or leave its model out";
+
 /// What failed, seen through the error the server or the connection gave.
 ///
 /// `attempted` completes "could not …" and names what it was done on.
@@ -129,6 +132,11 @@ fn classify(error: &DbError) -> (FailureKind, Option<String>) {
         "40P01" => "another transaction locked the same tables in another order; run again",
         "55P03" => "another transaction holds a lock on the table; wait for it to end",
         "25006" => "the session is read-only; this is a defect of Arkstream, please report it",
+        // A row of COPY is one string for the server.
+        "54000" if message.contains("out of memory") || message.contains("string buffer") => {
+            TOO_LONG_HELP
+        }
+        "XX000" if message.contains("invalid memory alloc request size") => TOO_LONG_HELP,
         "XX000" | "XX001" | "XX002" if !is_row_security(message) => {
             "the server reports an internal error or damaged data; look into its log and, for \
              damaged pages, run pg_amcheck before anything else"

@@ -31,6 +31,22 @@ pub fn quote_literal(value: &str) -> String {
     text
 }
 
+/// Bytes of a `bytea` that a row's text holds; the text has twice as many digits, and no text of the
+/// server is longer than 1 GiB.
+const LARGEST_IN_TEXT: u32 = 64 << 20;
+
+/// A value as it stands in a row's text where rows are compared: itself, but for a `bytea` that is too
+/// large, its hash.
+#[must_use]
+pub fn compared(value: &str, sql_type: &str) -> String {
+    if sql_type != "bytea" {
+        return value.to_owned();
+    }
+    format!(
+        "CASE WHEN pg_catalog.octet_length({value}) > {LARGEST_IN_TEXT} THEN pg_catalog.sha256({value}) ELSE {value} END"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,5 +56,12 @@ mod tests {
         assert_eq!(quote_ident(r#"We"ird Näme"#), r#""We""ird Näme""#);
         assert_eq!(quote_literal("it's"), "'it''s'");
         assert_eq!(quote_literal(r"a\'b"), r"E'a\\''b'");
+    }
+
+    #[test]
+    fn only_a_large_bytea_is_compared_by_its_hash() {
+        assert_eq!(compared("t.a", "text"), "t.a");
+        let text = compared("t.a", "bytea");
+        assert!(text.contains("octet_length(t.a) > 67108864 THEN pg_catalog.sha256(t.a) ELSE t.a"));
     }
 }

@@ -10,7 +10,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod column;
-mod member;
+mod large;
 mod naming;
 mod rows;
 mod write;

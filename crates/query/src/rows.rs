@@ -3,20 +3,24 @@
 //! The order is that of the parts in the manifest, and of the rows in each part: the order of the heap,
 //! not of ids. All batches have one schema, that of the first part; a part of another shape is damage.
 //!
-//! Peak memory: the footer of a part, three chunks of 4 MiB, a page per column that is read, and one
-//! batch of some 8 MiB (a whole row group, 16 MiB or one row, where its size sits in a few rows). So it
-//! does not depend on how large a part is.
+//! Peak memory: the footer of a part, a row group as it stands in the file (16 MiB before compression, or
+//! one row), a chunk of 4 MiB, a page per column that is read, and one batch of some 8 MiB (a whole row
+//! group where its size sits in a few rows). So it does not depend on how large a part is. A value that
+//! stands in a member of its own is brought in as a whole, in a batch of its row alone.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 
-use arkstream_columnar::{PartBatches, read_part};
-use arkstream_format::{PartEntry, TableEntry};
-use arkstream_pipeline::{BundleReader, Failure, FailureKind};
+use arkstream_columnar::{PartBatches, PartFile, read_part};
+use arkstream_format::{LARGE_KEY, LargeEntry, PartEntry, TableEntry};
+use arkstream_pipeline::{BundleReader, Failure, FailureKind, MemberBytes};
 
-use crate::member::MemberReader;
+use crate::large::{self, Piece};
 
 /// Iterates over the rows of a table as record batches. After an error there is nothing more.
 pub struct Rows {
@@ -26,6 +30,8 @@ pub struct Rows {
     columns: Option<Vec<String>>,
     schema: SchemaRef,
     current: Option<Open>,
+    /// Batches of the current part, cut at its large values.
+    cut: VecDeque<Piece>,
     failed: bool,
 }
 
@@ -37,8 +43,9 @@ struct Part {
 
 struct Open {
     part: Part,
-    reader: MemberReader,
-    batches: PartBatches<MemberReader>,
+    batches: PartBatches<'static>,
+    large: Vec<LargeEntry>,
+    /// Rows that were given out.
     rows: u64,
 }
 
@@ -119,6 +126,7 @@ impl Rows {
             columns: None,
             schema: Arc::new(Schema::empty()),
             current: None,
+            cut: VecDeque::new(),
             failed: false,
         };
         let Some(first) = rows.parts.next() else {
@@ -154,9 +162,13 @@ impl Rows {
     }
 
     fn open_part(&self, part: Part) -> Result<Open, Failure> {
-        let reader = MemberReader::new(Arc::clone(&self.bundle), part.number)
-            .ok_or_else(|| self.damaged(&part, "it is not in the bundle"))?;
-        let batches = read_part(reader.clone())
+        let bundle = Arc::clone(&self.bundle);
+        let member = bundle.manifest().members.get(part.number).cloned();
+        let member = member.ok_or_else(|| self.damaged(&part, "it is not in the bundle"))?;
+        let chunks = member.clone();
+        let mut bytes = MemberBytes::new(&member, move |chunk| bundle.read_chunk(&chunks, chunk));
+        let file = PartFile::new(bytes.len(), move |range| bytes.read(range));
+        let batches = read_part(file)
             .and_then(|batches| match &self.columns {
                 None => Ok(batches),
                 Some(names) => {
@@ -164,20 +176,26 @@ impl Rows {
                     batches.only(&names)
                 }
             })
-            .map_err(|error| match reader.damage() {
-                Some(finding) => self.damaged(&part, finding),
-                None => self.damaged(&part, error),
-            })?;
+            .map_err(|error| self.damaged(&part, error))?;
+        let large = match batches.notes().get(LARGE_KEY) {
+            Some(text) => LargeEntry::read(text).map_err(|error| self.damaged(&part, error))?,
+            None => Vec::new(),
+        };
         Ok(Open {
             part,
-            reader,
             batches,
+            large,
             rows: 0,
         })
     }
 
     fn step(&mut self) -> Result<Option<RecordBatch>, Failure> {
         loop {
+            if let Some(piece) = self.cut.pop_front() {
+                let batch = piece.complete(self.bundle.as_ref());
+                let batch = batch.map_err(|why| damaged(&self.table, why))?;
+                return self.complete(&batch).map(Some);
+            }
             let Some(open) = &mut self.current else {
                 let Some(part) = self.parts.next() else {
                     return Ok(None);
@@ -187,14 +205,10 @@ impl Rows {
             };
             match open.batches.next() {
                 Some(Ok(batch)) => {
+                    self.cut = large::cut(&batch, open.rows, &open.large);
                     open.rows += batch.num_rows() as u64;
-                    return self.complete(batch).map(Some);
                 }
-                Some(Err(error)) => {
-                    let finding = open.reader.damage();
-                    let why = finding.map_or_else(|| error.to_string(), |found| found.to_string());
-                    return Err(damaged_part(&self.table, &open.part, why));
-                }
+                Some(Err(error)) => return Err(damaged_part(&self.table, &open.part, error)),
                 None if open.rows != open.part.entry.rows => {
                     let why = format!(
                         "it has {} rows, the manifest says {}",
@@ -207,9 +221,8 @@ impl Rows {
         }
     }
 
-    /// What becomes of a batch before it is given out: it takes on the common schema. A value that
-    /// stands outside of its row would be brought in here, and nowhere else.
-    fn complete(&self, batch: RecordBatch) -> Result<RecordBatch, Failure> {
+    /// What becomes of a batch before it is given out: it takes on the common schema.
+    fn complete(&self, batch: &RecordBatch) -> Result<RecordBatch, Failure> {
         let (ours, theirs) = (self.schema.fields(), batch.schema_ref().fields());
         let alike = ours.len() == theirs.len()
             && ours.iter().zip(theirs.iter()).all(|(one, other)| {
@@ -218,7 +231,7 @@ impl Rows {
         if !alike {
             return Err(damaged(&self.table, "its parts have different columns"));
         }
-        with_schema(&batch, &self.schema).map_err(|error| damaged(&self.table, error))
+        with_schema(batch, &self.schema).map_err(|error| damaged(&self.table, error))
     }
 
     fn damaged(&self, part: &Part, why: impl std::fmt::Display) -> Failure {

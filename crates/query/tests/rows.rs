@@ -6,7 +6,8 @@ use std::{collections::HashMap, sync::Arc};
 use arkstream_columnar::{EncodeOptions, PartEncoder};
 use arkstream_conformance::{MemoryBundle, MemorySink};
 use arkstream_format::{
-    Component, Compression, Generator, Manifest, PartEntry, RunId, TableEntry, TableRole,
+    Component, Compression, Digest, Generator, LARGE_KEY, LargeEntry, Manifest, PartEntry, RunId,
+    TableEntry, TableRole,
 };
 use arkstream_pipeline::{
     Budget, BundleReader, BundleSink as _, Failure, FailureKind, MemberFacts, MemberSpec, Sink as _,
@@ -79,6 +80,7 @@ async fn bundle(parts: &[RecordBatch]) -> (MemoryBundle, TableEntry) {
             end_block: None,
             generation: 1,
             kept_by: None,
+            large: Vec::new(),
         });
     }
     let table = TableEntry {
@@ -229,4 +231,47 @@ async fn parts_of_another_shape_are_damage() {
     let (bundle, table) = bundle(&[batch(0, 3, |_| String::new()), other]).await;
     let failure = ids(Rows::open(Arc::new(bundle), &table).unwrap()).unwrap_err();
     assert!(failure.why().contains("different columns"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_value_in_a_member_of_its_own_is_brought_back_into_its_row() {
+    let name = "odoo_data/models/ai.message/large/part-00000-3-body.bin";
+    let value = "a large value ".repeat(1000);
+    let entry = LargeEntry {
+        row: 3,
+        column: "body".to_owned(),
+        member: name.to_owned(),
+        bytes: value.len() as u64,
+        digest: Digest::of_chunks(&[Digest::of(value.as_bytes())]),
+    };
+    let plain = batch(0, 10, |id| format!("small {id}"));
+    let mut schema = plain.schema().as_ref().clone();
+    schema
+        .metadata
+        .insert(LARGE_KEY.to_owned(), LargeEntry::write(&[entry]));
+    let part = plain.with_schema(Arc::new(schema)).unwrap();
+    let (mut bundle, table) = bundle(&[part]).await;
+    let bodies = |bundle: &MemoryBundle, names: &[&str]| -> Result<Vec<String>, Failure> {
+        let rows = Rows::open(Arc::new(bundle.clone()), &table)?.only(names)?;
+        let mut found = Vec::new();
+        for batch in rows {
+            let batch = batch?;
+            let texts = batch
+                .column(batch.num_columns() - 1)
+                .as_string::<i32>()
+                .clone();
+            found.extend(texts.iter().map(|text| text.unwrap_or("NULL").to_owned()));
+        }
+        Ok(found)
+    };
+    let lost = bodies(&bundle, &["id", "body"]).unwrap_err();
+    assert_eq!(lost.kind, FailureKind::Damaged, "never NULL: {lost}");
+    // Who does not look at the column does not need it.
+    assert_eq!(bodies(&bundle, &["note"]).unwrap().len(), 10);
+
+    let bytes = bytes::Bytes::from(value.clone());
+    bundle.add(name, Component::Models, 0o600, vec![Some(bytes)]);
+    let mut expected: Vec<String> = (0..10).map(|id| format!("small {id}")).collect();
+    expected[3] = value;
+    assert_eq!(bodies(&bundle, &["id", "body"]).unwrap(), expected);
 }

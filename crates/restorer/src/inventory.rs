@@ -34,6 +34,14 @@ pub(crate) fn check(manifest: &Manifest) -> Vec<Finding> {
                 )),
                 Some(_) => {}
             }
+            for value in &part.large {
+                if !members.contains_key(value.as_str()) && !lost(value) {
+                    wrong.push(format!(
+                        "{}: {value}, a large value of {}, is not in the bundle",
+                        table.table, part.member
+                    ));
+                }
+            }
         }
         if rows != table.rows {
             wrong.push(format!(

@@ -67,6 +67,11 @@ impl Running {
         })
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its child processes, by any of its threads.
     pub(crate) fn children(&self) -> Vec<u32> {
         let tasks = format!("/proc/{}/task", self.child.id());

@@ -2,7 +2,7 @@
 rows.py --below FOLDER: the same of all Parquet files below it.
 rows.py --schemas FOLDER: what every Parquet file below FOLDER says about itself, one a line.
 
-Dates and times are the integers they are stored as, decimals and the floats that JSON lacks are
+Large values are put back. Dates and times are the integers they are stored as, decimals and the floats that JSON lacks are
 texts, bytes are hexadecimal.
 """
 
@@ -26,8 +26,23 @@ def main():
         for path in sorted(find("*.parquet")):
             table = pq.read_table(path)
             columns = [table.column(name).cast(stored_type(table.field(name).type)) for name in table.column_names]
-            for row in zip(*(column.to_pylist() for column in columns)):
-                print(json.dumps(dict(zip(table.column_names, map(plain, row))), ensure_ascii=False))
+            large = large_values(path)
+            for number, row in enumerate(zip(*(column.to_pylist() for column in columns))):
+                values = dict(zip(table.column_names, map(plain, row))) | large.get(number, {})
+                print(json.dumps(values, ensure_ascii=False))
+
+
+def large_values(path):
+    """By row: the values that stand in members of their own, as texts or, where they are none, hexadecimal."""
+    root = next(folder for folder in path.parents if folder.name == "odoo_data").parent
+    found = {}
+    for value in json.loads((pq.ParquetFile(path).metadata.metadata or {}).get(b"arkstream.large", b"[]")):
+        content = (root / value["member"]).read_bytes()
+        try:
+            found.setdefault(value["row"], {})[value["column"]] = content.decode()
+        except UnicodeDecodeError:
+            found.setdefault(value["row"], {})[value["column"]] = content.hex()
+    return found
 
 
 def stored_type(kind):

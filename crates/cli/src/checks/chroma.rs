@@ -47,9 +47,7 @@ impl ContentCheck for ChromaCheck {
                             .path
                             .as_ref()
                             .map(|path| format!("{}{path}", member_names::CHROMA_DIR))
-                            .filter(|name| {
-                                bundle.manifest().members.iter().any(|m| m.name == *name)
-                            }),
+                            .filter(|name| bundle.member(name).is_some()),
                         ..Place::default()
                     };
                     Finding::damage(place, problem.to_string())

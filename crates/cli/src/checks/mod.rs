@@ -2,5 +2,6 @@
 
 pub(crate) mod chroma;
 pub(crate) mod graph;
+mod keys;
 mod member_file;
 pub(crate) mod rows;

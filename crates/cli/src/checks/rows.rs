@@ -1,20 +1,23 @@
-//! Rows: every page of every Parquet part is decoded, counts agree, no key stands twice, and
-//! foreign keys inside the bundle find what they refer to.
+//! Rows: every page of every Parquet part is decoded, counts agree, no key stands twice, foreign keys
+//! inside the bundle find what they refer to, and so do references to large values.
 //!
-//! Peak memory: one part (bounded by the budget of the backup), and one compressed bitmap for each
-//! key column (about a bit to a few bytes a distinct value).
+//! Peak memory: the footer and one row group of a part, the names of large values, and one compressed
+//! bitmap for each key column (about a bit to a few bytes a distinct value).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use bytes::Bytes;
 use roaring::RoaringTreemap;
 
-use arkstream_columnar::{check_parquet, int_columns};
-use arkstream_format::{Component, Compression, Manifest, Member, TableEntry};
-use arkstream_pipeline::{BundleReader, ContentCheck, Finding, Place};
+use arkstream_columnar::{CheckError, ParquetCheck, PartFile, check_integers, check_parquet};
+use arkstream_format::{
+    Component, Compression, LARGE_KEY, LargeEntry, Manifest, Member, PartEntry, TableEntry,
+};
+use arkstream_pipeline::{BundleReader, ContentCheck, Finding, MemberBytes, Place};
 
-/// Table and column.
-type Key = (String, String);
+use super::keys::Keys;
+
+/// Number of a table in the manifest, and a column.
+type Key = (usize, String);
 
 /// Checks every Parquet part.
 #[derive(Debug, Default)]
@@ -23,8 +26,31 @@ pub(crate) struct RowsCheck {
     referenced: BTreeMap<Key, RoaringTreemap>,
     /// Values of the columns that refer.
     referring: BTreeMap<Key, RoaringTreemap>,
-    /// Number of the table in the manifest, by member.
-    tables: Option<BTreeMap<String, usize>>,
+    tables: Option<Tables>,
+    /// Members that parts name as large values.
+    large: HashSet<String>,
+}
+
+/// What the manifest says of tables, by number.
+#[derive(Debug)]
+struct Tables {
+    keys: Vec<Keys>,
+    /// Numbers of table and part, by member.
+    parts: BTreeMap<String, (usize, usize)>,
+}
+
+impl Tables {
+    fn of(manifest: &Manifest) -> Self {
+        let tables = manifest.tables.iter().enumerate();
+        let parts = tables.flat_map(|(number, table)| {
+            let parts = table.parts.iter().enumerate();
+            parts.map(move |(part, entry)| (entry.member.clone(), (number, part)))
+        });
+        Self {
+            keys: Keys::of(manifest),
+            parts: parts.collect(),
+        }
+    }
 }
 
 impl ContentCheck for RowsCheck {
@@ -33,24 +59,25 @@ impl ContentCheck for RowsCheck {
     }
 
     fn wants(&self, member: &Member) -> bool {
-        member.component == Component::Models && member.name.ends_with(".parquet")
+        is_part(member)
     }
 
     fn check(&mut self, bundle: &dyn BundleReader, member: &Member) -> Vec<Finding> {
         let manifest = bundle.manifest();
-        let tables = self.tables.get_or_insert_with(|| index(manifest));
-        let Some(table) = tables
-            .get(&member.name)
-            .and_then(|number| manifest.tables.get(*number))
-        else {
+        let tables = self.tables.get_or_insert_with(|| Tables::of(manifest));
+        let found = tables.parts.get(&member.name).copied();
+        let table = found.and_then(|(table, part)| {
+            let entry = manifest.tables.get(table)?;
+            Some((table, entry, entry.parts.get(part)?))
+        });
+        let Some((number, table, part)) = table else {
             let tables_are_lost = manifest.salvage.as_ref().is_some_and(|s| !s.described);
             return match tables_are_lost {
                 true => decode(bundle, member),
                 false => vec![Finding::in_member(member, "it belongs to no table")],
             };
         };
-        match read(bundle, member).and_then(|bytes| self.check_part(manifest, table, member, bytes))
-        {
+        match self.check_part(bundle, number, table, part, member) {
             Ok(()) => Vec::new(),
             Err(finding) => vec![finding],
         }
@@ -59,12 +86,25 @@ impl ContentCheck for RowsCheck {
     fn conclude(&mut self, bundle: &dyn BundleReader) -> Vec<Finding> {
         let manifest = bundle.manifest();
         let mut findings = Vec::new();
-        for table in &manifest.tables {
-            for (column, target, target_column) in references(manifest, table) {
-                let (Some(values), Some(ids)) = (
-                    self.referring.get(&(table.table.clone(), column.clone())),
+        for member in &manifest.members {
+            if member.component == Component::Models
+                && !is_part(member)
+                && !self.large.contains(&member.name)
+            {
+                findings.push(Finding::in_member(member, "no row refers to it"));
+            }
+        }
+        let Some(tables) = &self.tables else {
+            return findings;
+        };
+        for (number, (table, keys)) in manifest.tables.iter().zip(&tables.keys).enumerate() {
+            for reference in &keys.references {
+                let (column, target_column) = (&reference.column, &reference.target_column);
+                let (Some(values), Some(ids), Some(target)) = (
+                    self.referring.get(&(number, column.clone())),
                     self.referenced
-                        .get(&(target.table.clone(), target_column.clone())),
+                        .get(&(reference.target, target_column.clone())),
+                    manifest.tables.get(reference.target),
                 ) else {
                     continue;
                 };
@@ -94,13 +134,17 @@ impl ContentCheck for RowsCheck {
 impl RowsCheck {
     fn check_part(
         &mut self,
-        manifest: &Manifest,
+        bundle: &dyn BundleReader,
+        number: usize,
         table: &TableEntry,
+        part: &PartEntry,
         member: &Member,
-        bytes: Bytes,
     ) -> Result<(), Finding> {
         let damage = |what: String| Finding::in_member(member, what);
-        let check = check_parquet(bytes.clone()).map_err(|error| damage(error.to_string()))?;
+        let file = open(bundle, member)?;
+        let (check, doubled) = self
+            .read(number, file)
+            .map_err(|error| damage(error.to_string()))?;
         if Some(check.rows) != member.rows {
             return Err(damage(format!(
                 "it holds {} rows, the manifest says {:?}",
@@ -114,40 +158,30 @@ impl RowsCheck {
                 table.table
             )));
         }
-        self.collect(manifest, table, bytes)
-            .map_err(|error| damage(error.to_string()))?
-            .map_or(Ok(()), |id| {
-                Err(damage(format!("the row with the key {id} stands twice")))
-            })
+        if let Some(id) = doubled {
+            return Err(damage(format!("the row with the key {id} stands twice")));
+        }
+        self.check_large(bundle, part, &check).map_err(damage)
     }
 
-    /// Notes the part's keys. Returns a primary key that was seen before.
-    fn collect(
+    /// Decodes a part and notes its keys. Also gives a primary key that was seen before.
+    fn read(
         &mut self,
-        manifest: &Manifest,
-        table: &TableEntry,
-        bytes: Bytes,
-    ) -> Result<Option<i64>, arkstream_columnar::CheckError> {
-        let mut columns: Vec<String> = references(manifest, table).map(|(c, ..)| c).collect();
-        let referring = columns.clone();
-        let targets = targets_in(manifest, table);
-        let primary = match table.primary_key.as_slice() {
-            [column] if is_integer(table, column) => Some(column.clone()),
-            _ => None,
+        number: usize,
+        file: PartFile<'_>,
+    ) -> Result<(ParquetCheck, Option<i64>), CheckError> {
+        let keys = self
+            .tables
+            .as_ref()
+            .and_then(|tables| tables.keys.get(number));
+        let Some(keys) = keys else {
+            return Ok((check_parquet(file)?, None));
         };
-        columns.extend(targets.iter().cloned());
-        columns.extend(primary.clone());
-        columns.sort();
-        columns.dedup();
-        if columns.is_empty() {
-            return Ok(None);
-        }
         let mut doubled = None;
-        let names: Vec<&str> = columns.iter().map(String::as_str).collect();
-        int_columns(bytes, &names, &mut |column, value| {
-            let key = || (table.table.clone(), column.to_owned());
-            let is_primary = primary.as_deref() == Some(column);
-            if is_primary || targets.iter().any(|target| target == column) {
+        let check = check_integers(file, &keys.columns(), &mut |column, value| {
+            let key = || (number, column.to_owned());
+            let is_primary = keys.primary.as_deref() == Some(column);
+            if is_primary || keys.targets.iter().any(|target| target == column) {
                 let new = self
                     .referenced
                     .entry(key())
@@ -157,36 +191,69 @@ impl RowsCheck {
                     doubled = Some(value);
                 }
             }
-            if referring.iter().any(|name| name == column) {
+            if keys.references.iter().any(|r| r.column == column) {
                 self.referring
                     .entry(key())
                     .or_default()
                     .insert(value as u64);
             }
         })?;
-        Ok(doubled)
+        Ok((check, doubled))
     }
+
+    /// The values that the part names must be there, and be those that the manifest names.
+    fn check_large(
+        &mut self,
+        bundle: &dyn BundleReader,
+        part: &PartEntry,
+        check: &ParquetCheck,
+    ) -> Result<(), String> {
+        let values = match check.metadata.get(LARGE_KEY) {
+            Some(text) => {
+                LargeEntry::read(text).map_err(|error| format!("{LARGE_KEY}: {error}"))?
+            }
+            None => Vec::new(),
+        };
+        let mut places = HashSet::new();
+        for value in &values {
+            let name = &value.member;
+            if value.row >= check.rows || !check.columns.contains(&value.column) {
+                return Err(format!(
+                    "{name} belongs to row {} and column {:?}, which it does not have",
+                    value.row, value.column
+                ));
+            }
+            if !places.insert((value.row, &value.column)) || !self.large.insert(name.clone()) {
+                return Err(format!("{name} is named twice, or has another beside it"));
+            }
+            match bundle.member(name) {
+                None => return Err(format!("{name} is not in the bundle")),
+                Some(member) if member.raw_len != value.bytes || member.digest != value.digest => {
+                    return Err(format!("{name} is not the value that it names"));
+                }
+                Some(_) => {}
+            }
+        }
+        if !values.iter().map(|value| &value.member).eq(&part.large) {
+            return Err("its large values are not those of the manifest".to_owned());
+        }
+        Ok(())
+    }
+}
+
+fn is_part(member: &Member) -> bool {
+    member.component == Component::Models && member.name.ends_with(".parquet")
 }
 
 /// All that can be said of a part whose table is not known.
 fn decode(bundle: &dyn BundleReader, member: &Member) -> Vec<Finding> {
-    let checked = read(bundle, member).and_then(|bytes| {
-        check_parquet(bytes).map_err(|error| Finding::in_member(member, error.to_string()))
+    let checked = open(bundle, member).and_then(|file| {
+        check_parquet(file).map_err(|error| Finding::in_member(member, error.to_string()))
     });
     checked.err().into_iter().collect()
 }
 
-fn index(manifest: &Manifest) -> BTreeMap<String, usize> {
-    let parts = manifest.tables.iter().enumerate();
-    parts
-        .flat_map(|(number, table)| {
-            let members = table.parts.iter();
-            members.map(move |part| (part.member.clone(), number))
-        })
-        .collect()
-}
-
-fn read(bundle: &dyn BundleReader, member: &Member) -> Result<Bytes, Finding> {
+fn open<'a>(bundle: &'a dyn BundleReader, member: &'a Member) -> Result<PartFile<'a>, Finding> {
     // Stored, it cannot be larger than the file, whatever the manifest says.
     if member.compression != Compression::Stored || member.raw_len > bundle.file_len() {
         return Err(Finding::in_member(
@@ -194,49 +261,6 @@ fn read(bundle: &dyn BundleReader, member: &Member) -> Result<Bytes, Finding> {
             "a Parquet member must be stored",
         ));
     }
-    let mut bytes = Vec::with_capacity(member.raw_len as usize);
-    for index in 0..member.chunks.len() {
-        bytes.extend_from_slice(&bundle.read_chunk(member, index)?);
-    }
-    Ok(bytes.into())
-}
-
-fn is_integer(table: &TableEntry, column: &str) -> bool {
-    table.columns.iter().any(|entry| {
-        entry.name == column && matches!(entry.pg_type.as_str(), "integer" | "bigint" | "smallint")
-    })
-}
-
-/// Foreign keys of one integer column whose target is in the bundle: column, target, target column.
-fn references<'a>(
-    manifest: &'a Manifest,
-    table: &'a TableEntry,
-) -> impl Iterator<Item = (String, &'a TableEntry, String)> {
-    table.foreign_keys.iter().filter_map(|key| {
-        let ([column], [target_column]) =
-            (key.columns.as_slice(), key.referenced_columns.as_slice())
-        else {
-            return None;
-        };
-        let target = manifest.tables.iter().find(|t| t.table == key.references)?;
-        (is_integer(table, column) && is_integer(target, target_column))
-            .then(|| (column.clone(), target, target_column.clone()))
-    })
-}
-
-/// Columns of `table` that other tables of the bundle refer to.
-fn targets_in(manifest: &Manifest, table: &TableEntry) -> Vec<String> {
-    let mut columns: Vec<String> = manifest
-        .tables
-        .iter()
-        .flat_map(|other| &other.foreign_keys)
-        .filter(|key| key.references == table.table)
-        .filter_map(|key| match key.referenced_columns.as_slice() {
-            [column] if is_integer(table, column) => Some(column.clone()),
-            _ => None,
-        })
-        .collect();
-    columns.sort();
-    columns.dedup();
-    columns
+    let mut bytes = MemberBytes::new(member, |chunk| bundle.read_chunk(member, chunk));
+    Ok(PartFile::new(bytes.len(), move |range| bytes.read(range)))
 }

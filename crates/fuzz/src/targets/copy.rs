@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arkstream_columnar::{CopyDecoder, CopyEncoder, DecodeError, PgColumn, TableLayout};
+use arkstream_columnar::{
+    CopyDecoder, CopyEncoder, DecodeError, Limits, PgColumn, Step, TableLayout,
+};
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, FixedSizeBinaryArray,
     Float32Array, Float64Array, Int16Array, Int32Array, Int64Array, RecordBatch, StringArray,
@@ -24,7 +26,8 @@ static TABLES: LazyLock<Vec<Vec<PgColumn>>> = LazyLock::new(|| {
 
 /// Which table, how long the pieces are, and the stream. However a stream is cut, it gives the same
 /// batches or an error; a row takes at least two bytes, and all rows are in the batches. After an
-/// error nothing is given out.
+/// error nothing is given out. A decoder with limits gives as many rows, and gives out large values that are
+/// as long as it says.
 pub fn copy_decode(data: &[u8]) {
     let Some((&[table, piece], wire)) = data.split_first_chunk::<2>() else {
         return;
@@ -36,6 +39,44 @@ pub fn copy_decode(data: &[u8]) {
         (Ok(whole), Ok(cut)) => assert_eq!(whole, cut),
         (whole, cut) => assert_eq!(whole.is_err(), cut.is_err(), "{whole:?} {cut:?}"),
     }
+    let rows = decode_within(&layout, wire, usize::from(piece).max(1));
+    if let Ok(whole) = whole {
+        // Not the other way round: an array that is taken out is not looked into.
+        let expected: usize = whole.iter().map(RecordBatch::num_rows).sum();
+        assert_eq!(rows.expect("limits refuse nothing"), expected as u64);
+    }
+}
+
+/// Rows of a stream, large values aside.
+fn decode_within(layout: &TableLayout, wire: &[u8], piece: usize) -> Result<u64, DecodeError> {
+    let limits = Limits {
+        value: piece,
+        row: 4 * piece,
+    };
+    let mut decoder = CopyDecoder::with_limits(layout, limits);
+    let mut left = None;
+    for mut bytes in wire.chunks(piece) {
+        loop {
+            match decoder.step(&mut bytes)? {
+                Step::Done => break,
+                Step::Begin(value) => assert!(left.replace(value.bytes).is_none()),
+                Step::Content(content) => {
+                    let left = left.as_mut().expect("a value has begun");
+                    *left = left.checked_sub(content.len() as u64).expect("no more");
+                }
+                Step::End => assert_eq!(left.take(), Some(0)),
+            }
+        }
+        assert!(bytes.is_empty());
+    }
+    decoder.finish()?;
+    assert_eq!(left, None);
+    let mut rows = 0;
+    while let Some(batch) = decoder.take_batch()? {
+        rows += batch.num_rows() as u64;
+    }
+    assert_eq!(rows, decoder.rows_total());
+    Ok(rows)
 }
 
 /// A stream that is accepted is encoded again, and what a staging table receives decodes to the same

@@ -9,7 +9,9 @@
 
 mod conninfo;
 mod passfile;
+mod pieces;
 mod tls;
+mod wire;
 
 use std::fmt;
 use std::fs;
@@ -24,6 +26,7 @@ pub(crate) use passfile::Lookup;
 #[cfg(feature = "fuzzing")]
 pub use passfile::password_in;
 pub(crate) use tls::connector;
+pub(crate) use wire::{Socket, Wire, tls_for};
 
 /// How much the connection must be protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -215,7 +215,7 @@ impl<'a> Former<'a> {
             let sql = format!(
                 "UPDATE {} u SET ark_expect = {} FROM {live} t WHERE {}",
                 table.undo,
-                row_hash(&table.columns, "t"),
+                row_hash(&table, "t"),
                 table.joined("t", "u")
             );
             run(client, &what, &sql).await?;

@@ -55,7 +55,7 @@ use tokio_postgres::Client;
 
 use crate::catalog::CatalogTable;
 use crate::failure::failure_of;
-use crate::sql::quote_ident;
+use crate::sql::{compared, quote_ident};
 
 pub use apply::apply;
 pub use foresee::{Foreseen, foresee, wait_at_most};
@@ -189,11 +189,17 @@ impl TableDiff {
                  pg_catalog.row_number() OVER (PARTITION BY {0} ORDER BY t.tableoid, t.ctid) AS ark_n FROM {live} t) n \
                  JOIN (SELECT {1} AS ark_text, pg_catalog.count(*) AS n FROM {2} d WHERE d.ark_op = 'd' GROUP BY 1) d \
                  ON d.ark_text = n.ark_text AND n.ark_n <= d.n",
-                row_text(&self.columns, "t"),
-                row_text(&self.columns, "d"),
+                row_text(&self.columns, &self.binary(), "t"),
+                row_text(&self.columns, &self.binary(), "d"),
                 self.diff
             ),
         }
+    }
+
+    fn binary(&self) -> Vec<String> {
+        let columns = self.table.columns.iter();
+        let binary = columns.filter(|column| column.pg.type_name == "bytea");
+        binary.map(|column| column.pg.name.clone()).collect()
     }
 
     fn is_key(&self, column: &str) -> bool {
@@ -232,9 +238,14 @@ fn list(columns: &[String], alias: &str) -> String {
         .join(", ")
 }
 
-/// A row as text: what tells equal rows.
-fn row_text(columns: &[String], alias: &str) -> String {
-    format!("ROW({})::pg_catalog.text", list(columns, alias))
+/// A row as text: what tells equal rows. `binary` are the columns of type `bytea`.
+fn row_text(columns: &[String], binary: &[String], alias: &str) -> String {
+    let values = columns.iter().map(|column| {
+        let sql_type = if binary.contains(column) { "bytea" } else { "" };
+        compared(&format!("{alias}.{}", quote_ident(column)), sql_type)
+    });
+    let values: Vec<String> = values.collect();
+    format!("ROW({})::pg_catalog.text", values.join(", "))
 }
 
 fn attempted(what: &str, table: &CatalogTable) -> String {

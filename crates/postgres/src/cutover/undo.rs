@@ -31,6 +31,8 @@ pub(super) struct UndoTable {
     pub(super) live: Option<String>,
     pub(super) key: Key,
     pub(super) columns: Vec<String>,
+    /// Those of type `bytea`.
+    pub(super) binary: Vec<String>,
 }
 
 impl UndoTable {
@@ -47,14 +49,17 @@ impl UndoTable {
 }
 
 /// The hash of a row's text.
-pub(super) fn row_hash(columns: &[String], alias: &str) -> String {
-    format!("pg_catalog.md5({})", super::row_text(columns, alias))
+pub(super) fn row_hash(table: &UndoTable, alias: &str) -> String {
+    let text = super::row_text(&table.columns, &table.binary, alias);
+    format!("pg_catalog.md5({text})")
 }
 
 /// The tables of an undo schema.
 pub(super) async fn tables(client: &Client, schema: &str) -> Result<Vec<UndoTable>, Failure> {
     let sql = format!(
-        "SELECT u.n, u.schema, u.name, u.key, u.columns, c.relkind::pg_catalog.text \
+        "SELECT u.n, u.schema, u.name, u.key, u.columns, c.relkind::pg_catalog.text, \
+           ARRAY(SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid \
+             AND a.atttypid = 'pg_catalog.bytea'::pg_catalog.regtype) \
          FROM {}.tables u LEFT JOIN pg_catalog.pg_class c \
          ON c.oid = pg_catalog.to_regclass(pg_catalog.format('%I.%I', u.schema, u.name)) ORDER BY u.n",
         quote_ident(schema)
@@ -88,6 +93,7 @@ pub(super) async fn tables(client: &Client, schema: &str) -> Result<Vec<UndoTabl
                     .get::<_, Option<Vec<String>>>(3)
                     .map_or(Key::WholeRow, Key::Columns),
                 columns: row.get(4),
+                binary: row.get(6),
             }
         })
         .collect())
@@ -188,7 +194,7 @@ async fn changed_rows(
          ORDER BY {keys} LIMIT {EXAMPLES}",
         table.undo,
         table.joined("t", "u"),
-        row_hash(&table.columns, "t"),
+        row_hash(table, "t"),
         keys = super::list(key, "u"),
     );
     let what = format!("look for changes in {}", table.name);
@@ -219,7 +225,7 @@ async fn missing_rows(
     live: &str,
     lines: &mut Vec<String>,
 ) -> Result<(), Failure> {
-    let text = |alias: &str| super::row_text(&table.columns, alias);
+    let text = |alias: &str| super::row_text(&table.columns, &table.binary, alias);
     let sql = format!(
         "SELECT COALESCE(pg_catalog.sum(GREATEST(u.n - COALESCE(l.n, 0), 0)), 0)::pg_catalog.int8 FROM \
          (SELECT {} AS ark_text, pg_catalog.count(*) FILTER (WHERE d.ark_op = 'd') \
@@ -417,7 +423,7 @@ async fn prepare_tables(client: &Client, diffs: &[TableDiff]) -> Result<(), Fail
                 )
             }
             Key::WholeRow => {
-                let text = |alias: &str| super::row_text(&diff.columns, alias);
+                let text = |alias: &str| super::row_text(&diff.columns, &diff.binary(), alias);
                 format!(
                     "DELETE FROM {0} u USING (SELECT d.ctid AS place, {1} AS ark_text, \
                        pg_catalog.row_number() OVER (PARTITION BY {1}) AS n FROM {0} d WHERE d.ark_op = 'd') d \

@@ -3,7 +3,7 @@
 use arkstream_pipeline::{Budget, Permit};
 
 /// Permits are taken in steps of this size, so that not every row asks.
-const STEP: u64 = 1 << 20;
+pub(super) const STEP: u64 = 1 << 20;
 
 /// What a worker holds of its own budget.
 pub(super) struct Held<'a> {
@@ -35,14 +35,12 @@ impl<'a> Held<'a> {
         }
     }
 
-    /// Gives everything back but `bytes`, to the step.
-    pub(super) fn shrink_to(&mut self, bytes: u64) {
-        while let Some(last) = self.permits.last() {
-            if self.bytes - last.bytes() < bytes {
-                return;
-            }
-            self.bytes -= last.bytes();
-            self.permits.pop();
+    /// Holds `bytes`, to the step, or the whole budget when it is smaller.
+    pub(super) async fn set(&mut self, bytes: u64) {
+        if bytes < self.bytes {
+            self.permits.clear();
+            self.bytes = 0;
         }
+        self.grow_to(bytes).await;
     }
 }

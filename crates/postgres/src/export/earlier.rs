@@ -7,6 +7,9 @@
 //! 2. Where that proves nothing, the rows are read again and the COPY streams compared; what is equal
 //!    is neither encoded nor written.
 //!
+//! A part is kept together with the members that belong to it (further files, large values), or not at all.
+//! They are known by their digests: an interrupted run may have replaced one of them and not the part.
+//!
 //! What no earlier part covers is exported: new blocks, ranges whose rows changed or moved.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,13 +17,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::cmp::Reverse;
 
 use arkstream_format::{
-    Component, Digest, KeptBy, Member, Proof, RowVersions, RowsProof, ServerInfo,
+    Attached, Component, Digest, KeptBy, Member, Proof, RowVersions, RowsProof, ServerInfo,
 };
-use arkstream_pipeline::{Event, Failure};
+use arkstream_pipeline::{Event, Failure, Run};
 use futures::{Stream, StreamExt};
 
 use super::Setting;
-use super::ranges::{Kept, Parts, Range, Relation, Work};
+use super::ranges::{File, Kept, Parts, Range, Relation, Work};
 use super::versions::VersionsQuery;
 use crate::task::TableTask;
 
@@ -33,6 +36,8 @@ const XID_HALF: u64 = 1 << 31;
 /// Parts of earlier generations, by the folder of their members.
 pub(super) struct Earlier {
     parts: HashMap<String, Vec<Member>>,
+    /// Digest and rows of the members that have no proof of their own.
+    attached: HashMap<String, (Digest, u64)>,
     /// Why row versions of a generation prove nothing; `None` when they do.
     histories: BTreeMap<u32, Option<&'static str>>,
 }
@@ -40,7 +45,12 @@ pub(super) struct Earlier {
 impl Earlier {
     pub(super) async fn of(setting: &Setting<'_>) -> Result<Self, Failure> {
         let mut parts: HashMap<String, Vec<Member>> = HashMap::new();
+        let mut attached = HashMap::new();
         for member in setting.run.sink.earlier(Component::Models).await? {
+            if member.proof.is_none() {
+                let known = (member.digest, member.rows.unwrap_or_default());
+                attached.insert(member.name.clone(), known);
+            }
             if let Some((folder, _)) = member.name.rsplit_once('/') {
                 parts.entry(format!("{folder}/")).or_default().push(member);
             }
@@ -65,7 +75,11 @@ impl Earlier {
                 }
             }
         }
-        Ok(Self { parts, histories })
+        Ok(Self {
+            parts,
+            attached,
+            histories,
+        })
     }
 
     /// Names that members of a folder have: none of them is given to a new part, or a part that is kept
@@ -89,15 +103,50 @@ impl Earlier {
         found.sort_by_key(|(_, proof)| (proof.first_block, Reverse(proof.generation)));
         found
             .into_iter()
-            .map(|(member, proof)| Candidate {
-                member: member.name.clone(),
-                kept: Kept {
-                    rows: member.rows.unwrap_or_default(),
-                    generation: proof.generation,
-                },
-                question: self.question(relation, proof),
+            .map(|(member, proof)| {
+                let files = self.files(member, proof);
+                let question = match files {
+                    Some(_) => self.question(relation, proof),
+                    None => Question::None("members that belong to it are gone or were replaced"),
+                };
+                Candidate {
+                    member: member.name.clone(),
+                    kept: Kept {
+                        files: files.unwrap_or_default(),
+                        with: proof.with.clone(),
+                        generation: proof.generation,
+                    },
+                    question,
+                }
             })
             .collect()
+    }
+
+    /// The files of a part; `None` where a member that belongs to it is not there as it was.
+    fn files(&self, member: &Member, proof: &RowsProof) -> Option<Vec<File>> {
+        let mut files = Vec::new();
+        let mut large = Vec::new();
+        for Attached { member, digest } in &proof.with {
+            let (_, rows) = self
+                .attached
+                .get(member)
+                .filter(|(found, _)| found == digest)?;
+            if member.ends_with(".parquet") {
+                files.push(File {
+                    member: member.clone(),
+                    rows: *rows,
+                    large: std::mem::take(&mut large),
+                });
+            } else {
+                large.push(member.clone());
+            }
+        }
+        files.push(File {
+            member: member.name.clone(),
+            rows: member.rows.unwrap_or_default(),
+            large,
+        });
+        Some(files)
     }
 
     fn question(&self, relation: &Relation, proof: &RowsProof) -> Question {
@@ -187,20 +236,50 @@ pub(super) async fn reuse(
                     run.redo(Component::Models, &member, "its rows changed");
                     continue;
                 }
-                let Some(there) = run.sink.keep(&member, None).await? else {
+                if !keep_all(run, &member, None, &kept.with).await? {
                     run.redo(Component::Models, &member, DAMAGED);
                     continue;
-                };
-                run.kept(&there);
-                let mut entry = range.entry(task, &member, kept);
-                entry.kept_by = Some(KeptBy::RowVersions);
-                (range, Work::Keep(entry))
+                }
+                let by = Some(KeptBy::RowVersions);
+                let entries = range.entries(task, &kept.files, kept.generation, by);
+                (range, Work::Keep(entries))
             }
         };
         covered = range.end_block;
         parts.add(&member, range, work);
     }
     Ok(())
+}
+
+/// Keeps a part with everything that belongs to it; false, and nothing is kept, where a part of it is
+/// damaged in an older bundle.
+///
+/// # Errors
+/// When the sink fails.
+pub(super) async fn keep_all(
+    run: &Run,
+    member: &str,
+    proof: Option<Proof>,
+    with: &[Attached],
+) -> Result<bool, Failure> {
+    let mut kept = Vec::with_capacity(with.len() + 1);
+    for name in with.iter().map(|attached| attached.member.as_str()) {
+        kept.push(run.sink.keep(name, None).await?);
+        if let Some(None) = kept.last() {
+            break;
+        }
+    }
+    if kept.iter().all(Option::is_some) {
+        kept.push(run.sink.keep(member, proof).await?);
+    }
+    if kept.iter().all(Option::is_some) {
+        kept.iter().flatten().for_each(|member| run.kept(member));
+        return Ok(true);
+    }
+    for member in kept.iter().flatten() {
+        run.sink.retract(&member.name, DAMAGED).await?;
+    }
+    Ok(false)
 }
 
 /// Why equal row versions prove nothing between two moments; `None` when they do.

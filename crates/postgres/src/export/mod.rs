@@ -10,11 +10,12 @@
 //! from the socket is the runtime's work; decoding and encoding happen in the worker's thread.
 //! The biggest tables come first, so that the last worker is not left alone with one.
 //!
-//! **Memory.** A worker holds one part: its batch in the builders (up to twice a row group), the
-//! row group in progress, and the encoded file. All of it is counted against the worker's share
+//! **Memory.** A worker holds one file: its batch in the builders (up to twice a row group and a row), the
+//! row group in progress, and what is encoded. All of it is counted against the worker's share
 //! while it grows. Parts are planned for a third of the share in raw bytes, and a row group for a
-//! sixteenth. What cannot be planned for (a row larger than the share) runs beyond it by that
-//! row.
+//! sixteenth. What the plan did not foresee does not matter: values beyond a row group go into members of
+//! their own while they arrive, and a file that outgrows three eighths is followed by another (see
+//! `writing`).
 //!
 //! **Resume.** Parts that an interrupted run finished are kept where they are proven unchanged under
 //! the new snapshot (see `earlier`); the parts of this run are what those leave uncovered.
@@ -31,6 +32,7 @@ mod plan;
 mod ranges;
 mod versions;
 mod worker;
+mod writing;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -40,6 +42,7 @@ use arkstream_format::{Component, PartEntry, ServerInfo, TableEntry};
 use arkstream_pipeline::{Cancel, Event, Failure, FailureKind, PendingReceipt, Receipt, Run};
 use chrono::Utc;
 use futures::StreamExt;
+use futures::future::try_join_all;
 use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
@@ -66,9 +69,10 @@ pub(crate) struct Setting<'a> {
 pub(crate) struct PartDone {
     pub(crate) table: usize,
     pub(crate) number: usize,
-    pub(crate) entry: PartEntry,
-    /// Absent where the member is kept.
-    pub(crate) receipt: Option<PendingReceipt>,
+    /// Its files.
+    pub(crate) entries: Vec<PartEntry>,
+    /// Of what was written; none where the part is kept.
+    pub(crate) receipts: Vec<PendingReceipt>,
 }
 
 /// Exports the tables and gives the sessions back, those that were cut off closed.
@@ -156,18 +160,18 @@ async fn run_workers(
                 failure.get_or_insert_with(Failure::interrupted);
             }
             Some(part) = parts.recv() => {
-                let PartDone { table, number, entry, receipt } = part;
-                let durable = DurablePart { table, number, entry };
-                match receipt {
-                    Some(receipt) => receipts.push(async move {
-                        receipt.wait().await.map(|receipt| (receipt, durable))
-                    }),
-                    None => finished.push(durable),
-                }
+                let PartDone { table, number, entries, receipts: written } = part;
+                let durable = DurablePart { table, number, entries };
+                receipts.push(async move {
+                    let written = written.into_iter().map(PendingReceipt::wait);
+                    try_join_all(written).await.map(|written| (written, durable))
+                });
             }
             Some(receipt) = receipts.next() => match receipt {
-                Ok((receipt, durable)) => {
-                    tell_member(run, &receipt);
+                Ok((written, durable)) => {
+                    for receipt in &written {
+                        tell_member(run, receipt);
+                    }
                     finished.push(durable);
                 }
                 Err(lost) => {
@@ -202,7 +206,7 @@ async fn run_workers(
 struct DurablePart {
     table: usize,
     number: usize,
-    entry: PartEntry,
+    entries: Vec<PartEntry>,
 }
 
 fn tell_member(run: &Run, receipt: &Receipt) {
@@ -234,7 +238,7 @@ async fn finish(
             let mut parts = by_table.remove(&index).unwrap_or_default();
             parts.extend(table.kept(index));
             parts.sort_by_key(|part| part.number);
-            table.entry(parts.into_iter().map(|part| part.entry).collect())
+            table.entry(parts.into_iter().flat_map(|part| part.entries).collect())
         })
         .collect();
     Ok(entries)

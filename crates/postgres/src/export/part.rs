@@ -1,18 +1,18 @@
-//! One part: from the COPY stream to a member.
+//! One part: from the COPY stream to its members.
 
 use std::collections::HashMap;
 
-use arkstream_columnar::{CopyDecoder, EncodeOptions, PartEncoder};
-use arkstream_format::{Component, Compression, Digest, KeptBy, PartEntry, Proof, RowsProof};
-use arkstream_pipeline::{Event, Failure, FailureKind, MemberFacts, MemberSpec, PendingReceipt};
+use arkstream_columnar::{EncodeOptions, PartEncoder};
+use arkstream_format::{Component, Digest, KeptBy, PartEntry, Proof, RowsProof};
+use arkstream_pipeline::{Event, Failure, FailureKind, PendingReceipt};
 use futures::StreamExt;
 
-use super::budget::Held;
-use super::earlier::DAMAGED;
+use super::earlier::{DAMAGED, keep_all};
 use super::plan::Table;
-use super::ranges::{Kept, Part, Range, Work};
+use super::ranges::{Part, Range, Work};
 use super::versions::VersionsQuery;
 use super::worker::Worker;
+use super::writing::Writing;
 use crate::failure::failure_of;
 
 /// Bytes between two reports of progress.
@@ -21,11 +21,8 @@ const REPORT: u64 = 256 << 10;
 /// A row group below this would compress badly, whatever the budget.
 const SMALLEST_ROW_GROUP: u64 = 64 << 10;
 
-/// Members hold personal data; whoever unpacks them owns them alone.
-const MODE: u32 = 0o600;
-
-/// A part that is in the file, and the receipt if it was written by this run.
-type Done = (PartEntry, Option<PendingReceipt>);
+/// The files of a part that is in the bundle, and the receipts of what this run wrote of it.
+type Done = (Vec<PartEntry>, Vec<PendingReceipt>);
 
 impl Worker {
     /// Does what a part needs; `None` when somebody stopped the export.
@@ -36,16 +33,18 @@ impl Worker {
         number: usize,
     ) -> Result<Option<Done>, Failure> {
         if let Work::Compare(kept, content) = &part.work {
-            let Some(proof) = self.read_through(table, &part.range).await? else {
+            let Some(mut proof) = self.read_through(table, &part.range).await? else {
                 return Ok(None);
             };
             if proof.content == *content {
+                proof.with.clone_from(&kept.with);
                 let proof = Some(Proof::Rows(proof));
-                if let Some(member) = self.run.sink.keep(&part.member, proof).await? {
-                    self.run.kept(&member);
-                    let mut entry = part.range.entry(&table.task, &part.member, *kept);
-                    entry.kept_by = Some(KeptBy::Content);
-                    return Ok(Some((entry, None)));
+                if keep_all(&self.run, &part.member, proof, &kept.with).await? {
+                    let by = Some(KeptBy::Content);
+                    let entries = part
+                        .range
+                        .entries(&table.task, &kept.files, kept.generation, by);
+                    return Ok(Some((entries, Vec::new())));
                 }
                 self.run.redo(Component::Models, &part.member, DAMAGED);
             } else {
@@ -115,6 +114,7 @@ impl Worker {
             definition: range.definition,
             versions,
             content: Digest(*content.finalize().as_bytes()),
+            with: Vec::new(),
         })
     }
 
@@ -129,15 +129,8 @@ impl Worker {
         let relation = range.relation.as_ref().unwrap_or(&table.task.table.table);
         let attempted = format!("export {}", relation.qualified());
         let fail = |error: &tokio_postgres::Error| failure_of(&attempted, error);
-        let broken =
-            |why: &dyn std::fmt::Display| Failure::new(FailureKind::Source, attempted.clone(), why);
-
-        let options = self.encode_options();
-        let schema = table.layout.arrow_schema(self.file_metadata(table, number));
-        let mut encoder = PartEncoder::new(schema, &options).map_err(|error| broken(&error))?;
-        let mut decoder = CopyDecoder::new(&table.layout);
+        let mut writing = Writing::new(self, table, part, number, &attempted)?;
         let mut content = blake3::Hasher::new();
-        let mut held = Held::new(&self.budget);
         let mut stopped = std::pin::pin!(self.stop.raised());
 
         let sql = table.copy_sql(range);
@@ -163,45 +156,19 @@ impl Worker {
                 self.report(&mut unreported);
             }
             content.update(&bytes);
-            decoder.push(&bytes).map_err(|error| broken(&error))?;
-            let pending = decoder.bytes_pending();
-            // Builders grow by doubling.
-            held.grow_to((2 * pending + encoder.encoded_bytes() + bytes.len()) as u64)
-                .await;
-            if pending >= options.row_group_bytes {
-                encode_pending(&mut decoder, &mut encoder).map_err(|why| broken(&why))?;
-            }
+            writing.push(&bytes).await?;
         }
         self.report(&mut unreported);
-        decoder.finish().map_err(|error| broken(&error))?;
-        encode_pending(&mut decoder, &mut encoder).map_err(|why| broken(&why))?;
-        let rows = decoder.rows_total();
-        drop(decoder);
-        let bytes = encoder.finish().map_err(|error| broken(&error))?;
+        writing.end()?;
         self.check_after(table, range)
             .await
             .map_err(|error| fail(&error))??;
 
         let proof = self.prove(table, range, &content).await?;
-
-        held.grow_to(bytes.len() as u64).await;
-        held.shrink_to(bytes.len() as u64);
-        let spec = MemberSpec {
-            name: part.member.clone(),
-            component: Component::Models,
-            compression: Compression::Stored,
-            modified_at: self.taken_at,
-            mode: MODE,
-            budget: self.budget.clone(),
-        };
-        let facts = MemberFacts {
-            rows: Some(rows),
-            proof: Some(Proof::Rows(proof)),
-        };
-        let receipt = self.run.sink.put(spec, bytes, facts).await?;
+        let written = writing.finish(proof).await?;
         let generation = self.run.generation();
-        let entry = range.entry(&table.task, &part.member, Kept { rows, generation });
-        Ok(Some((entry, Some(receipt))))
+        let entries = range.entries(&table.task, &written.files, generation, None);
+        Ok(Some((entries, written.receipts)))
     }
 
     fn report(&self, unreported: &mut u64) {
@@ -238,7 +205,7 @@ impl Worker {
     }
 
     /// Row groups that fit the worker's share: sixteen of them, as up to four are in memory.
-    fn encode_options(&self) -> EncodeOptions {
+    pub(super) fn encode_options(&self) -> EncodeOptions {
         let limit = (self.budget.bytes() / 16).max(SMALLEST_ROW_GROUP);
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         EncodeOptions {
@@ -246,6 +213,19 @@ impl Worker {
             page_bytes: self.encode.page_bytes.min(limit),
             ..self.encode.clone()
         }
+    }
+
+    /// Begins a file of a part.
+    pub(super) fn encoder(
+        &self,
+        table: &Table,
+        number: usize,
+        options: &EncodeOptions,
+        attempted: &str,
+    ) -> Result<PartEncoder, Failure> {
+        let schema = table.layout.arrow_schema(self.file_metadata(table, number));
+        PartEncoder::new(schema, options)
+            .map_err(|error| Failure::new(FailureKind::Source, attempted, error))
     }
 
     fn file_metadata(&self, table: &Table, number: usize) -> HashMap<String, String> {
@@ -262,11 +242,4 @@ impl Worker {
         }
         metadata
     }
-}
-
-fn encode_pending(decoder: &mut CopyDecoder, encoder: &mut PartEncoder) -> Result<(), String> {
-    while let Some(batch) = decoder.take_batch().map_err(|error| error.to_string())? {
-        encoder.write(&batch).map_err(|error| error.to_string())?;
-    }
-    Ok(())
 }

@@ -272,10 +272,10 @@ impl Table {
     pub(super) fn kept(&self, table: usize) -> impl Iterator<Item = DurablePart> + '_ {
         let parts = self.parts.iter().enumerate();
         parts.filter_map(move |(number, part)| match &part.work {
-            Work::Keep(entry) => Some(DurablePart {
+            Work::Keep(entries) => Some(DurablePart {
                 table,
                 number,
-                entry: entry.clone(),
+                entries: entries.clone(),
             }),
             Work::Export | Work::Compare(..) => None,
         })

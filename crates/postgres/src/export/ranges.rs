@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use arkstream_columnar::TableLayout;
-use arkstream_format::{Digest, PartEntry, RowsProof};
+use arkstream_format::{Attached, Digest, KeptBy, LargeEntry, PartEntry, RowsProof};
 
 use super::definition::Definition;
 use super::plan::Stored;
@@ -30,14 +30,35 @@ pub(super) enum Work {
     /// Read it, and write it only if its content is not what an earlier generation wrote.
     Compare(Kept, Digest),
     /// Nothing: it is proven unchanged.
-    Keep(PartEntry),
+    Keep(Vec<PartEntry>),
 }
 
 /// A part of an earlier generation.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Kept {
-    pub(super) rows: u64,
+    pub(super) files: Vec<File>,
+    /// The members that belong to it, as its proof lists them.
+    pub(super) with: Vec<Attached>,
     pub(super) generation: u32,
+}
+
+/// A file of a part. Most have one.
+#[derive(Clone, Debug)]
+pub(super) struct File {
+    pub(super) member: String,
+    pub(super) rows: u64,
+    /// Members that hold large values of it.
+    pub(super) large: Vec<String>,
+}
+
+impl File {
+    pub(super) fn new(member: &str, rows: u64, large: &[LargeEntry]) -> Self {
+        Self {
+            member: member.to_owned(),
+            rows,
+            large: large.iter().map(|value| value.member.clone()).collect(),
+        }
+    }
 }
 
 /// A range of blocks of one relation.
@@ -191,19 +212,27 @@ impl Range {
         }
     }
 
-    /// What the manifest says of it.
-    pub(super) fn entry(&self, task: &TableTask, member: &str, kept: Kept) -> PartEntry {
+    /// What the manifest says of its files.
+    pub(super) fn entries(
+        &self,
+        task: &TableTask,
+        files: &[File],
+        generation: u32,
+        kept_by: Option<KeptBy>,
+    ) -> Vec<PartEntry> {
         let relation = self.relation.as_ref().unwrap_or(&task.table.table);
-        PartEntry {
-            member: member.to_owned(),
-            rows: kept.rows,
+        let entries = files.iter().map(|file| PartEntry {
+            member: file.member.clone(),
+            rows: file.rows,
             relation: relation.qualified(),
             relfilenode: self.relfilenode,
             first_block: self.first_block,
             end_block: self.end_block,
-            generation: kept.generation,
-            kept_by: None,
-        }
+            generation,
+            kept_by,
+            large: file.large.clone(),
+        });
+        entries.collect()
     }
 
     /// The range that a part of an earlier generation was read in, if it was one of this relation as

@@ -82,12 +82,12 @@ impl Worker {
                 continue;
             };
             match self.work_on(table, part, number).await? {
-                Some((entry, receipt)) => {
+                Some((entries, receipts)) => {
                     let part = PartDone {
                         table: index,
                         number,
-                        entry,
-                        receipt,
+                        entries,
+                        receipts,
                     };
                     if self.done.send(part).is_err() {
                         return Ok(());

@@ -223,7 +223,7 @@ impl Session {
 
     async fn cancel(&self) {
         let token = self.client.cancel_token();
-        let asked = token.cancel_query(self.tls.clone());
+        let asked = open::cancel(&self.spec, &token, &self.tls);
         if !matches!(tokio::time::timeout(CANCEL_LIMIT, asked).await, Ok(Ok(()))) {
             tracing::debug!("a request to cancel did not get through");
         }

@@ -1,18 +1,22 @@
 //! Opening a connection: hosts in turn, TLS by mode, and errors that say what to do.
 
 use std::error::Error as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arkstream_pipeline::{Failure, FailureKind};
 use secrecy::ExposeSecret;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
+use tokio_postgres::NoTls;
 use tokio_postgres::config::SslMode as WireSslMode;
-use tokio_postgres::{Client, Config};
+use tokio_postgres::{CancelToken, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::connect::{ConnectSpec, HostSpec, Lookup, SslMode, connector};
+use crate::connect::{ConnectSpec, HostSpec, Lookup, Socket, SslMode, Wire, connector, tls_for};
 use crate::failure::failure_of;
 
 /// Where servers put their socket unless told otherwise.
@@ -119,7 +123,7 @@ async fn open_host(
         ));
     };
     let password = spec.password_for(host);
-    let config = config(spec, host, &password, application_name);
+    let config = config(spec, &password, application_name);
     // Sockets carry no TLS; libpq ignores the mode there.
     let mode = if host.is_socket() {
         SslMode::Disable
@@ -148,6 +152,8 @@ async fn open_host(
 
 enum Trouble {
     TooSlow(Duration),
+    /// There is no connection to speak over.
+    Socket(io::Error),
     Server(tokio_postgres::Error),
 }
 
@@ -157,12 +163,39 @@ async fn connect_within(
     mode: WireSslMode,
     tls: &MakeRustlsConnect,
 ) -> Result<(Client, JoinHandle<()>), Trouble> {
+    let Some(host) = spec.hosts.first() else {
+        return Err(Trouble::Socket(io::ErrorKind::AddrNotAvailable.into()));
+    };
     let mut config = config.clone();
     config.ssl_mode(mode);
-    let connecting = config.connect(tls.clone());
-    let (client, connection) = tokio::time::timeout(spec.connect_timeout, connecting)
+    let connecting = async {
+        if let Some(folder) = socket_folder(host) {
+            let path = socket_path(Path::new(folder), host.port);
+            let stream = UnixStream::connect(path).await.map_err(Trouble::Socket)?;
+            speak(stream, host, &config, tls).await
+        } else {
+            let stream = tcp(host).await.map_err(Trouble::Socket)?;
+            speak(stream, host, &config, tls).await
+        }
+    };
+    tokio::time::timeout(spec.connect_timeout, connecting)
         .await
         .map_err(|_| Trouble::TooSlow(spec.connect_timeout))?
+}
+
+/// Begins the protocol on a socket.
+async fn speak<S: Socket>(
+    stream: S,
+    host: &HostSpec,
+    config: &Config,
+    tls: &MakeRustlsConnect,
+) -> Result<(Client, JoinHandle<()>), Trouble> {
+    let asks = config.get_ssl_mode() != WireSslMode::Disable;
+    let wire = Wire::new(stream, asks);
+    let tls = tls_for::<S>(tls, &server_name(host));
+    let (client, connection) = config
+        .connect_raw(wire, tls)
+        .await
         .map_err(Trouble::Server)?;
     let driver = tokio::spawn(async move {
         if let Err(error) = connection.await {
@@ -172,31 +205,65 @@ async fn connect_within(
     Ok((client, driver))
 }
 
-fn config(
+/// Asks the server to stop what it does for a session.
+///
+/// # Errors
+/// When the request did not get through.
+pub(super) async fn cancel(
     spec: &ConnectSpec,
-    host: &HostSpec,
-    password: &Lookup,
-    application_name: &str,
-) -> Config {
+    token: &CancelToken,
+    tls: &MakeRustlsConnect,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let Some(host) = spec.hosts.first() else {
+        return Ok(());
+    };
+    if let Some(folder) = socket_folder(host) {
+        let path = socket_path(Path::new(folder), host.port);
+        let stream = UnixStream::connect(path).await?;
+        token.cancel_query_raw(stream, NoTls).await?;
+    } else {
+        // The request is the same with TLS or without; the session's mode goes along with it.
+        let wire = Wire::new(tcp(host).await?, true);
+        let tls = tls_for::<TcpStream>(tls, &server_name(host));
+        token.cancel_query_raw(wire, tls).await?;
+    }
+    Ok(())
+}
+
+async fn tcp(host: &HostSpec) -> io::Result<TcpStream> {
+    let stream = match host.hostaddr {
+        Some(address) => TcpStream::connect((address, host.port)).await?,
+        None => TcpStream::connect((server_name(host).as_str(), host.port)).await?,
+    };
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(6);
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    Ok(stream)
+}
+
+/// The folder of the Unix socket.
+fn socket_folder(host: &HostSpec) -> Option<&str> {
+    host.host.as_deref().filter(|_| host.is_socket())
+}
+
+/// What a certificate has to name: the host, or the address where only that is given.
+fn server_name(host: &HostSpec) -> String {
+    match (&host.host, host.hostaddr) {
+        (Some(name), _) => name.clone(),
+        (None, Some(address)) => address.to_string(),
+        (None, None) => "localhost".to_owned(),
+    }
+}
+
+fn config(spec: &ConnectSpec, password: &Lookup, application_name: &str) -> Config {
     let mut config = Config::new();
     config
         .user(&spec.user)
         .dbname(&spec.dbname)
-        .port(host.port)
-        .application_name(spec.application_name.as_deref().unwrap_or(application_name))
-        .keepalives(true)
-        .keepalives_idle(Duration::from_secs(60))
-        .keepalives_interval(Duration::from_secs(10))
-        .keepalives_retries(6);
-    match (&host.host, host.hostaddr) {
-        (Some(name), _) => config.host(name),
-        // The address is then also what a certificate has to name.
-        (None, Some(address)) => config.host(address.to_string()),
-        (None, None) => config.host("localhost"),
-    };
-    if let (Some(_), Some(address)) = (&host.host, host.hostaddr) {
-        config.hostaddr(address);
-    }
+        .application_name(spec.application_name.as_deref().unwrap_or(application_name));
     if let Lookup::Found(password) = password {
         config.password(password.expose_secret());
     }
@@ -218,6 +285,12 @@ fn explain(spec: &ConnectSpec, host: &HostSpec, password: &Lookup, trouble: Trou
     let attempted = attempted(spec);
     let error = match trouble {
         Trouble::Server(error) => error,
+        Trouble::Socket(error) => {
+            let why = format!("error connecting to server: {error}");
+            return Failure::new(FailureKind::Source, attempted, why)
+                .passing()
+                .help(no_connection(host));
+        }
         Trouble::TooSlow(limit) => {
             let why = format!("no answer within {} s", limit.as_secs());
             return Failure::new(FailureKind::Source, attempted, why).help(
@@ -261,14 +334,14 @@ fn explain(spec: &ConnectSpec, host: &HostSpec, password: &Lookup, trouble: Trou
              (or system); sslmode=verify-ca does not look at the host's name",
         );
     }
+    failure.help(no_connection(host))
+}
+
+fn no_connection(host: &HostSpec) -> &'static str {
     if host.is_socket() {
-        return failure.help(
-            "no server listens on that socket: check the folder and the port, or whether the \
-             server runs",
-        );
+        return "no server listens on that socket: check the folder and the port, or whether the \
+                server runs";
     }
-    failure.help(
-        "check host and port, whether the server runs, listens on that address \
-         (listen_addresses) and no firewall is in between",
-    )
+    "check host and port, whether the server runs, listens on that address (listen_addresses) and no \
+     firewall is in between"
 }

@@ -1,19 +1,17 @@
 //! One part: from the bundle through verified chunks to a COPY.
 
-use arkstream_columnar::{CopyEncoder, PartBatches, read_part};
+use arkstream_columnar::CopyEncoder;
 use arkstream_format::{Component, Member, TableEntry};
 use arkstream_pipeline::{Event, Failure, FailureKind, Restoring, fault};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::SinkExt;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
+use super::feed::{self, Feed};
 use super::{Staged, Staging};
 use crate::failure::failure_of;
 use crate::sql::{quote_ident, quote_literal};
-
-/// Bytes of COPY data that go to the server at once.
-const FRAME: usize = 1 << 20;
 
 impl Staging {
     /// Loads a part of a table, unless its checkpoint says that it is there. Returns its rows.
@@ -49,12 +47,12 @@ impl Staging {
             return Ok(row.get::<_, i64>(0).unsigned_abs());
         }
         fault::check("part.begin")?;
-        let permit = restoring.budget.take(entry.raw_len).await;
-        let batches = decode(restoring, entry).await?;
+        let feed = feed::open(restoring, entry).await?;
+        let permit = restoring.budget.take(feed.needs()).await;
         if transaction {
             client.batch_execute("BEGIN").await.map_err(fail)?;
         }
-        let copied = self.copy(client, restoring, staged, entry, batches).await;
+        let copied = self.copy(client, restoring, staged, entry, feed).await;
         let mut taken = false;
         let done = match copied {
             Ok(copied) if copied == *rows => {
@@ -102,7 +100,7 @@ impl Staging {
         restoring: &Restoring,
         staged: &Staged,
         member: &Member,
-        batches: PartBatches,
+        feed: Feed,
     ) -> Result<u64, Failure> {
         let attempted = format!("load {} into {}", member.name, staged.sql);
         let fail = |error: tokio_postgres::Error| failure_of(&attempted, &error);
@@ -119,22 +117,11 @@ impl Staging {
         );
         let sink = client.copy_in::<_, Bytes>(&copy).await.map_err(fail)?;
         let mut sink = Box::pin(sink);
-        let mut frame = Vec::new();
-        staged.encoder.header(&mut frame);
-        for batch in batches {
+        let mut frames = feed.start(restoring, &staged.encoder);
+        while let Some(frame) = frames.recv().await {
             restoring.cancel.check()?;
-            let batch = batch.map_err(|error| damaged(member, error))?;
-            staged
-                .encoder
-                .encode(&batch, &mut frame)
-                .map_err(|error| damaged(member, error))?;
-            if frame.len() >= FRAME {
-                let full = std::mem::replace(&mut frame, Vec::with_capacity(FRAME));
-                sink.send(Bytes::from(full)).await.map_err(fail)?;
-            }
+            sink.send(frame?).await.map_err(fail)?;
         }
-        staged.encoder.trailer(&mut frame);
-        sink.send(Bytes::from(frame)).await.map_err(fail)?;
         let rows = sink.as_mut().finish().await.map_err(fail)?;
         restoring.tell(Event::Member {
             component: Component::Models,
@@ -160,58 +147,15 @@ pub(super) async fn encoder(
         ));
     };
     let member = find(restoring, &part.member)?;
-    let _permit = restoring.budget.take(member.raw_len).await;
-    let batches = decode(restoring, member).await?;
-    CopyEncoder::new(&batches.schema()).map_err(|error| damaged(member, error))
+    feed::open(restoring, member).await?.encoder()
 }
 
 fn find<'a>(restoring: &'a Restoring, name: &str) -> Result<&'a Member, Failure> {
-    let members = &restoring.bundle.manifest().members;
-    members.iter().find(|m| m.name == name).ok_or_else(|| {
+    restoring.bundle.member(name).ok_or_else(|| {
         Failure::new(
             FailureKind::Damaged,
             format!("read {name} from the bundle"),
             "the manifest names it and the bundle does not have it",
         )
     })
-}
-
-/// The part's batches. Reading and decompressing happen where they may take their time.
-async fn decode(restoring: &Restoring, member: &Member) -> Result<PartBatches, Failure> {
-    let (bundle, owned) = (restoring.bundle.clone(), member.clone());
-    let observer = restoring.observer.clone();
-    let read = tokio::task::spawn_blocking(move || {
-        let mut bytes = BytesMut::with_capacity(usize::try_from(owned.raw_len).unwrap_or(0));
-        for chunk in 0..owned.chunks.len() {
-            let raw = bundle.read_chunk(&owned, chunk).map_err(|finding| {
-                Failure::new(
-                    FailureKind::Damaged,
-                    format!("read {} from the bundle", owned.name),
-                    finding,
-                )
-                .help("`arkstream verify` lists everything that is damaged")
-            })?;
-            observer.event(&Event::Read {
-                component: owned.component,
-                bytes: raw.len() as u64,
-            });
-            bytes.extend_from_slice(&raw);
-        }
-        read_part(bytes.freeze()).map_err(|error| damaged(&owned, error))
-    });
-    read.await.map_err(|error| {
-        Failure::new(
-            FailureKind::Internal,
-            format!("read {} from the bundle", member.name),
-            error,
-        )
-    })?
-}
-
-fn damaged(member: &Member, error: impl std::fmt::Display) -> Failure {
-    Failure::new(
-        FailureKind::Damaged,
-        format!("read the rows of {}", member.name),
-        error,
-    )
 }

@@ -7,8 +7,9 @@
 //! UNLOGGED table would be emptied by a crash of the server while a logged checkpoint beside it
 //! survived.
 //!
-//! Peak memory of one load: the part as it stands in the bundle, and a few batches of it.
+//! Peak memory of one load: a row group as it stands in the bundle, and a few batches of it (see `feed`).
 
+mod feed;
 mod load;
 
 use arkstream_columnar::CopyEncoder;

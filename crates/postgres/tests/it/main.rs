@@ -9,6 +9,7 @@ mod cutover;
 mod dump;
 mod export;
 mod graph;
+mod large;
 mod resume;
 mod snapshot;
 mod staging;

@@ -177,6 +177,7 @@ impl World {
                     end_block: None,
                     generation: 1,
                     kept_by: None,
+                    large: Vec::new(),
                 }],
             });
         }

@@ -37,7 +37,7 @@ pub(super) fn document<T: serde::de::DeserializeOwned>(
             why,
         )
     };
-    let member = bundle.manifest().members.iter().find(|m| m.name == name);
+    let member = bundle.member(name);
     let member = member.ok_or_else(|| damaged("it is not in the bundle".to_owned()))?;
     let mut bytes = Vec::new();
     for chunk in 0..member.chunks.len() {

@@ -5,13 +5,13 @@
 //! that what merely compares as equal (`1.0` and `1.00`) is not taken for equal.
 
 use arkstream_pipeline::{Failure, TablePlan};
-use arkstream_postgres::{Key, TableDiff, failure_of, quote_ident};
+use arkstream_postgres::{Key, TableDiff, compared, failure_of, quote_ident};
 
 use super::Mode;
 use super::maps::Mapping;
 use super::references::Reference;
 use super::shared;
-use super::tables::{Class, Table, col, row_text};
+use super::tables::{Class, Table, col};
 
 /// Makes the diff tables of all tables that are written.
 pub(super) async fn make(mapping: &Mapping<'_>) -> Result<Vec<TableDiff>, Failure> {
@@ -85,7 +85,7 @@ fn by_id(mapping: &Mapping<'_>, table: &Table) -> String {
     } else {
         format!(
             "{} IS DISTINCT FROM {}",
-            row_text("t", names.iter().copied()),
+            table.row_text("t", names.iter().copied()),
             wanted_text(table)
         )
     };
@@ -131,7 +131,7 @@ fn wanted(table: &Table, column: &str) -> String {
 pub(super) fn wanted_text(table: &Table) -> String {
     let values: Vec<String> = table
         .values()
-        .map(|column| wanted(table, &column.name))
+        .map(|column| compared(&wanted(table, &column.name), &column.live_type))
         .collect();
     format!("ROW({})::pg_catalog.text", values.join(", "))
 }
@@ -166,8 +166,8 @@ fn by_primary_key(mapping: &Mapping<'_>, table: &Table, key: &[String]) -> Strin
     } else {
         format!(
             "{} IS DISTINCT FROM {}",
-            row_text("t", others.iter().copied()),
-            row_text("x", others.iter().copied())
+            table.row_text("t", others.iter().copied()),
+            table.row_text("x", others.iter().copied())
         )
     };
     let overwrites = mapping.mode == Mode::Replace;
@@ -255,7 +255,7 @@ fn by_whole_row(mapping: &Mapping<'_>, table: &Table) -> String {
             .collect::<String>()
     };
     let numbered = |from: &str, alias: &str| {
-        let text = row_text(alias, columns.iter().copied());
+        let text = table.row_text(alias, columns.iter().copied());
         format!(
             "(SELECT {text} AS ark_text, pg_catalog.row_number() OVER (PARTITION BY {text})::pg_catalog.int4 AS ark_n{} \
              FROM {from})",
@@ -265,7 +265,7 @@ fn by_whole_row(mapping: &Mapping<'_>, table: &Table) -> String {
     let counted = |from: &str, alias: &str| {
         format!(
             "(SELECT {} AS ark_text, pg_catalog.count(*) AS n FROM {from} GROUP BY 1)",
-            row_text(alias, columns.iter().copied())
+            table.row_text(alias, columns.iter().copied())
         )
     };
     let wanted = format!(

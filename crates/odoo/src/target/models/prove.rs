@@ -8,7 +8,7 @@ use super::diffs;
 use super::maps::Mapping;
 use super::neutralize::untouched;
 use super::shared;
-use super::tables::{Class, Table, col, row_text};
+use super::tables::{Class, Table, col};
 
 /// Compares every table that was written: the number of the restored rows and an order-independent
 /// sum of hashes over the text of each row, live against staged; of tables that the bundle has
@@ -75,7 +75,7 @@ fn sums(mapping: &Mapping<'_>, table: &Table) -> Option<(String, String)> {
             ),
             format!(
                 "{} FROM {live} t JOIN {m} m ON m.new = t.id WHERE m.write AND {}",
-                sum("t.id", &row_text("t", names())),
+                sum("t.id", &table.row_text("t", names())),
                 untouched(mapping, table, "m.new")
             ),
         ));
@@ -105,11 +105,11 @@ fn sums(mapping: &Mapping<'_>, table: &Table) -> Option<(String, String)> {
     Some((
         format!(
             "{} FROM {x} x WHERE {given} AND {mine}",
-            sum("''", &row_text("x", names()))
+            sum("''", &table.row_text("x", names()))
         ),
         format!(
             "{} FROM {live} t WHERE {theirs}",
-            sum("''", &row_text("t", names()))
+            sum("''", &table.row_text("t", names()))
         ),
     ))
 }

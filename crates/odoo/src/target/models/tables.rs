@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arkstream_format::{Manifest, TableEntry, TableRole};
-use arkstream_postgres::{Catalog, CatalogTable, Staged, quote_ident};
+use arkstream_postgres::{Catalog, CatalogTable, Staged, compared, quote_ident};
 
 use super::references::Reference;
 use crate::registry::Registry;
@@ -52,6 +52,21 @@ impl Table {
 
     pub(super) fn has(&self, column: &str) -> bool {
         self.columns.iter().any(|c| c.name == column)
+    }
+
+    /// As [`row_text`], for rows that may hold values of any size.
+    pub(super) fn row_text<'c>(
+        &self,
+        alias: &str,
+        columns: impl IntoIterator<Item = &'c str>,
+    ) -> String {
+        let values = columns.into_iter().map(|name| {
+            let column = self.column(name);
+            let live_type = column.map_or("", |column| column.live_type.as_str());
+            compared(&col(alias, name), live_type)
+        });
+        let values: Vec<String> = values.collect();
+        format!("ROW({})::pg_catalog.text", values.join(", "))
     }
 
     pub(super) fn column(&self, name: &str) -> Option<&Column> {

@@ -119,6 +119,10 @@ async fn links(
     column: &Column,
 ) -> Result<ReferencePlan, Failure> {
     let value = format!("{}::pg_catalog.text", col("w", &column.name));
+    // A regular expression takes four bytes a character, and no more than 1 GiB. Only CASE keeps it from
+    // values that this can tell.
+    let links =
+        format!("CASE WHEN pg_catalog.strpos({value}, '/web/') > 0 THEN {value} ELSE '' END");
     let attachments = mapping
         .tables
         .odoo("ir_attachment")
@@ -144,8 +148,8 @@ async fn links(
          (pg_catalog.array_agg(DISTINCT l.link ORDER BY l.link) FILTER (WHERE {new} IS NULL AND {astray}))[1:{EXAMPLES}] \
          FROM {w} w JOIN {map} m ON m.old = w.id AND m.write CROSS JOIN LATERAL \
          (SELECT f.m[1] AS link, f.m[2]::pg_catalog.int8 AS id FROM \
-          pg_catalog.regexp_matches({value}, '(/web/(?:image|content)/([0-9]{{1,18}}))', 'g') f(m)) l{join} \
-         WHERE {value} ~ '/web/(image|content)/[0-9]'",
+          pg_catalog.regexp_matches({links}, '(/web/(?:image|content)/([0-9]{{1,18}}))', 'g') f(m)) l{join} \
+         WHERE {links} ~ '/web/(image|content)/[0-9]'",
         w = mapping.typed(table),
         map = mapping.map(table),
     );

@@ -176,7 +176,9 @@ fn value(
         ),
         Reference::Default => value,
         Reference::Links => format!(
-            "CASE WHEN {value}::pg_catalog.text ~ '/web/(image|content)/[0-9]' THEN {} ELSE {value} END",
+            // As for the count of links: a regular expression has no room for a text of 256 MiB.
+            "CASE WHEN pg_catalog.strpos({value}::pg_catalog.text, '/web/') = 0 THEN {value} \
+             WHEN {value}::pg_catalog.text ~ '/web/(image|content)/[0-9]' THEN {} ELSE {value} END",
             call("target_links", format!("{value}::pg_catalog.text"))
         ),
     }

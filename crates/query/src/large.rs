@@ -1,0 +1,104 @@
+//! Values that stand in members of their own, brought back into their rows.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use arrow_array::{ArrayRef, BinaryArray, RecordBatch, StringArray};
+use arrow_schema::DataType;
+
+use arkstream_format::LargeEntry;
+use arkstream_pipeline::BundleReader;
+
+/// A batch, or one row of it whose large values are still elsewhere.
+pub(crate) struct Piece {
+    pub(crate) batch: RecordBatch,
+    large: Vec<LargeEntry>,
+}
+
+/// Cuts a batch, whose first row is that number of its part, so that a row with large values is alone.
+pub(crate) fn cut(batch: &RecordBatch, first: u64, entries: &[LargeEntry]) -> VecDeque<Piece> {
+    let end = first + batch.num_rows() as u64;
+    let mut here: Vec<&LargeEntry> = entries
+        .iter()
+        .filter(|entry| (first..end).contains(&entry.row) && has(batch, &entry.column))
+        .collect();
+    here.sort_by_key(|entry| entry.row);
+    let mut pieces = VecDeque::new();
+    let mut at = 0;
+    for of_row in here.chunk_by(|one, other| one.row == other.row) {
+        let Some(entry) = of_row.first() else {
+            continue;
+        };
+        let row = (entry.row - first) as usize;
+        if row > at {
+            pieces.push_back(whole(batch.slice(at, row - at)));
+        }
+        pieces.push_back(Piece {
+            batch: batch.slice(row, 1),
+            large: of_row.iter().map(|entry| (*entry).clone()).collect(),
+        });
+        at = row + 1;
+    }
+    if at < batch.num_rows() || batch.num_rows() == 0 {
+        pieces.push_back(whole(batch.slice(at, batch.num_rows() - at)));
+    }
+    pieces
+}
+
+fn whole(batch: RecordBatch) -> Piece {
+    Piece {
+        batch,
+        large: Vec::new(),
+    }
+}
+
+fn has(batch: &RecordBatch, column: &str) -> bool {
+    batch.column_by_name(column).is_some()
+}
+
+impl Piece {
+    /// The batch with its large values. Each is in memory as a whole.
+    ///
+    /// # Errors
+    /// What is wrong with a value, or that it has no form that a batch can hold.
+    pub(crate) fn complete(self, bundle: &dyn BundleReader) -> Result<RecordBatch, String> {
+        let schema = self.batch.schema();
+        let mut columns = self.batch.columns().to_vec();
+        for entry in &self.large {
+            let found = schema.index_of(&entry.column);
+            let Some((at, slot)) = found.ok().and_then(|at| Some((at, columns.get_mut(at)?)))
+            else {
+                continue;
+            };
+            *slot = value(bundle, entry, schema.field(at).data_type())?;
+        }
+        RecordBatch::try_new(schema, columns).map_err(|error| error.to_string())
+    }
+}
+
+fn value(
+    bundle: &dyn BundleReader,
+    entry: &LargeEntry,
+    data_type: &DataType,
+) -> Result<ArrayRef, String> {
+    let name = &entry.member;
+    if !matches!(data_type, DataType::Utf8 | DataType::Binary) {
+        return Err(format!(
+            "{name} is an array of {} bytes in PostgreSQL's own form, which only a restore reads",
+            entry.bytes
+        ));
+    }
+    let member = bundle
+        .member(name)
+        .filter(|member| member.digest == entry.digest && member.raw_len == entry.bytes)
+        .ok_or_else(|| format!("{name} is not in the bundle as the part names it"))?;
+    let mut bytes = Vec::new();
+    for chunk in 0..member.chunks.len() {
+        let piece = bundle.read_chunk(member, chunk);
+        bytes.extend_from_slice(&piece.map_err(|finding| finding.to_string())?);
+    }
+    if *data_type == DataType::Binary {
+        return Ok(Arc::new(BinaryArray::from_vec(vec![&bytes])));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| format!("{name}: {error}"))?;
+    Ok(Arc::new(StringArray::from(vec![text])))
+}
