@@ -24,7 +24,7 @@ use clap::{
 use clap_complete::Shell;
 
 pub(crate) use backup::{BackupArgs, CompressionChoice};
-pub(crate) use bundle::{BundleArgs, CatArgs, ExtractArgs, SalvageArgs, VerifyArgs};
+pub(crate) use bundle::{BundleArgs, CatArgs, ExtractArgs, ReportArgs, SalvageArgs, VerifyArgs};
 pub(crate) use copy::CopyArgs;
 pub(crate) use restore::{
     CredentialArgs, ForgetArgs, MissingReferenceArg, ModeArg, OnConflictArg, RestoreArgs,
@@ -111,6 +111,13 @@ pub(crate) enum Command {
     Ls(BundleArgs),
     /// Show metadata, versions, generations, omissions.
     Show(BundleArgs),
+    /// Write a page that says what is in a bundle and how it came to be: one HTML file.
+    ///
+    /// It needs no network and no script. A backup leaves one beside its bundle.
+    #[command(after_help = "Examples:
+  arkstream report /backup/monday.zip                    (writes /backup/monday.zip.report.html)
+  arkstream report /backup/monday.zip -o /srv/www/last-night.html")]
+    Report(ReportArgs),
     /// Write one member's bytes to standard output, hashes checked on the way.
     Cat(CatArgs),
     /// Unpack a bundle, hashes checked on the way.

@@ -22,6 +22,7 @@ mod run;
 mod sink;
 mod source;
 mod target;
+pub mod words;
 
 pub use budget::{Budget, Permit};
 pub use cancel::Cancel;
