@@ -220,7 +220,10 @@ what is no line of a log
         assert_eq!(whole.spans.len(), 3, "models twice: {:?}", whole.spans);
         let chroma = whole.completed(Component::Chroma).unwrap();
         let took = (chroma.to.unwrap() - chroma.from).num_milliseconds();
-        assert_eq!((took, chroma.read, chroma.kept), (900, Some(700), Some(300)));
+        assert_eq!(
+            (took, chroma.read, chroma.kept),
+            (900, Some(700), Some(300))
+        );
         let models = whole.completed(Component::Models).unwrap();
         assert_eq!(models.read, None, "an older log does not say");
         assert_eq!(models.from, whole.spans[2].from);

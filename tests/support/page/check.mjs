@@ -1,9 +1,9 @@
 // node check.mjs [--shots DIR] PAGE.html…
 //
-// Holds pages against what a report owes: valid HTML (html-validate), accessible at phone and desktop width
-// in light and dark (axe in a headless Chromium, named by CHROMIUM), no wider than the screen, nothing that
-// the page's own policy has to forbid, and not one request but that for the page itself. The network is shut
-// for the browser besides, and the server counts what reaches it.
+// Holds pages against what a report owes: valid HTML (html-validate), accessible on a phone in the dark and on
+// a desktop in the light (axe in a headless Chromium, named by CHROMIUM), no wider than the screen, nothing
+// that the page's own policy has to forbid, and not one request but that for the page itself. The network is
+// shut for the browser besides, and the server counts what reaches it.
 //
 // Prints one JSON object: for each page the list of what is wrong. With --shots the screens are kept as PNG.
 import { readFile } from 'node:fs/promises'
@@ -14,11 +14,14 @@ import axe from 'axe-core'
 import { HtmlValidate } from 'html-validate'
 import puppeteer from 'puppeteer-core'
 
-const SCREENS = [
-  { name: 'phone', width: 390, height: 844, isMobile: true },
-  { name: 'desktop', width: 1280, height: 900, isMobile: false },
+const PHONE = { name: 'phone', width: 390, height: 844 }
+const DESKTOP = { name: 'desktop', width: 1280, height: 900 }
+// Colours depend on the scheme and layout on the width: two looks see all of both.
+const LOOKS = [
+  [PHONE, 'dark'],
+  [DESKTOP, 'light'],
 ]
-const SCHEMES = ['light', 'dark']
+const SHOTS = [...LOOKS, [PHONE, 'light'], [DESKTOP, 'dark']]
 
 const args = process.argv.slice(2)
 const shots = args[0] === '--shots' ? args.splice(0, 2)[1] : null
@@ -50,13 +53,11 @@ async function serve(html) {
   return { asked, server, url: `http://127.0.0.1:${server.address().port}/page.html` }
 }
 
-async function look(browser, file, html, screen, scheme) {
+async function check(browser, file, html) {
   const { asked, server, url } = await serve(html)
   const page = await browser.newPage()
   const wrong = []
   try {
-    await page.setViewport({ ...screen, deviceScaleFactor: 1 })
-    await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: scheme }])
     await page.setRequestInterception(true)
     page.on('request', (request) => {
       const own = request.url() === url || request.url().startsWith('data:')
@@ -71,31 +72,45 @@ async function look(browser, file, html, screen, scheme) {
       return dialog.dismiss()
     })
     await page.goto(url, { waitUntil: 'networkidle0' })
-    if (shots) await shoot(page, file, screen, scheme)
-    await page.evaluate(() => document.querySelectorAll('details').forEach((d) => (d.open = true)))
-    const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)
-    if (wide > 0) wrong.push(`${wide} pixels wider than the screen`)
     const scripts = await page.evaluate(() => document.scripts.length)
     if (scripts > 0) wrong.push(`${scripts} scripts`)
-    await page.evaluate(axe.source)
-    const found = await page.evaluate(() => axe.run(document, { resultTypes: ['violations'] }))
-    for (const violation of found.violations) {
-      for (const node of violation.nodes) {
-        wrong.push(`axe: ${violation.id} (${violation.impact}): ${node.target} ${node.failureSummary}`)
-      }
+    for (const [screen, scheme] of shots ? SHOTS : []) {
+      await turn(page, screen, scheme)
+      const name = `${basename(file, '.html')}-${screen.name}-${scheme}.png`
+      await page.screenshot({ path: join(shots, name), fullPage: true })
     }
-    if (found.passes.length < 20) wrong.push(`axe: only ${found.passes.length} rules had anything to check`)
+    await page.evaluate(() => document.querySelectorAll('details').forEach((d) => (d.open = true)))
+    await page.evaluate(axe.source)
+    for (const [screen, scheme] of LOOKS) {
+      await turn(page, screen, scheme)
+      const found = await look(page)
+      wrong.push(...found.map((what) => `${screen.name}, ${scheme}: ${what}`))
+    }
   } finally {
     await page.close()
     server.close()
   }
   if (asked.length !== 1) wrong.push(`the server was asked for ${asked}`)
-  return wrong.map((what) => `${screen.name}, ${scheme}: ${what}`)
+  return wrong
 }
 
-async function shoot(page, file, screen, scheme) {
-  const name = `${basename(file, '.html')}-${screen.name}-${scheme}.png`
-  await page.screenshot({ path: join(shots, name), fullPage: true })
+async function turn(page, { width, height }, scheme) {
+  await page.setViewport({ width, height, deviceScaleFactor: 1 })
+  await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: scheme }])
+}
+
+async function look(page) {
+  const wrong = []
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)
+  if (wide > 0) wrong.push(`${wide} pixels wider than the screen`)
+  const found = await page.evaluate(() => axe.run(document, { resultTypes: ['violations'] }))
+  for (const violation of found.violations) {
+    for (const node of violation.nodes) {
+      wrong.push(`axe: ${violation.id} (${violation.impact}): ${node.target} ${node.failureSummary}`)
+    }
+  }
+  if (found.passes.length < 20) wrong.push(`axe: only ${found.passes.length} rules had anything to check`)
+  return wrong
 }
 
 const browser = await puppeteer.launch({
@@ -114,12 +129,7 @@ const report = {}
 try {
   for (const file of args) {
     const html = await readFile(file, 'utf8')
-    report[file] = await validate(html)
-    for (const screen of SCREENS) {
-      for (const scheme of SCHEMES) {
-        report[file].push(...(await look(browser, file, html, screen, scheme)))
-      }
-    }
+    report[file] = [...(await validate(html)), ...(await check(browser, file, html))]
   }
 } finally {
   await browser.close()

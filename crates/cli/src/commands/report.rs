@@ -48,7 +48,12 @@ fn beside(bundle: &Path) -> PathBuf {
 fn page_of(path: &Path, sha256: Option<String>) -> Result<String, Failure> {
     let bundle = BundleFile::open(path)?;
     let name = path.file_name().unwrap_or(path.as_os_str());
-    let facts = Facts::read(&bundle, &name.to_string_lossy(), sha256, env!("CARGO_PKG_VERSION"))?;
+    let facts = Facts::read(
+        &bundle,
+        &name.to_string_lossy(),
+        sha256,
+        env!("CARGO_PKG_VERSION"),
+    )?;
     Ok(render(&facts))
 }
 

@@ -64,7 +64,12 @@ fn made_of(facts: &Facts<'_>, sums: &[(Component, &ComponentSummary)]) -> Markup
             weight: sum.stored_bytes,
         })
         .collect();
-    let dead: u64 = facts.manifest.dead_ranges.iter().map(|range| range.len).sum();
+    let dead: u64 = facts
+        .manifest
+        .dead_ranges
+        .iter()
+        .map(|range| range.len)
+        .sum();
     let listed: u64 = pieces.iter().map(|piece| piece.weight).sum();
     for (label, class, weight) in [
         (
@@ -88,7 +93,10 @@ fn made_of(facts: &Facts<'_>, sums: &[(Component, &ComponentSummary)]) -> Markup
 
 /// Sizes before and behind compression.
 fn sizes(sums: &[(Component, &ComponentSummary)]) -> Markup {
-    let largest = sums.iter().map(|(_, s)| s.raw_bytes.max(s.stored_bytes)).max();
+    let largest = sums
+        .iter()
+        .map(|(_, s)| s.raw_bytes.max(s.stored_bytes))
+        .max();
     let largest = largest.unwrap_or(1).max(1) as f64;
     let bars: Vec<Bar> = sums
         .iter()
@@ -157,7 +165,11 @@ fn around(facts: &Facts<'_>) -> Markup {
 pub(super) fn missing(facts: &Facts<'_>) -> Markup {
     let manifest = facts.manifest;
     let without = verdict::without(facts);
-    let nowhere: Vec<_> = manifest.references.iter().filter(|r| r.dangling > 0).collect();
+    let nowhere: Vec<_> = manifest
+        .references
+        .iter()
+        .filter(|r| r.dangling > 0)
+        .collect();
     let nothing = without.is_empty() && manifest.omissions.is_empty() && manifest.salvage.is_none();
     html! {
         section id="missing" {

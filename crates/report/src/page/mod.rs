@@ -120,9 +120,9 @@ fn title(component: Component) -> &'static str {
     match component {
         Component::Models => "Odoo models",
         Component::Filestore => "Odoo filestore",
-        Component::Graph => "Graph database (Apache AGE)",
+        Component::Graph => "Apache AGE graph",
         Component::Chroma => "ChromaDB",
-        Component::OdooDump => "Dump of the Odoo database",
+        Component::OdooDump => "Odoo dump",
         Component::Xlsx => "Spreadsheet",
         Component::Description => "Description and log",
     }

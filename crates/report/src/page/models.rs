@@ -57,7 +57,7 @@ pub(super) fn section(models: &[ModelEntry], facts: &Facts<'_>) -> Markup {
                     "Named models without rows of their own here, and why",
                     &["Model", "It is", "Why"],
                     &rows(&absent, |model| html! {
-                        td { (word(model.status)) }
+                        td class="word" { (word(model.status)) }
                         td { (text(&model.reason)) }
                     }),
                 ))
@@ -154,7 +154,7 @@ fn by_category(models: &[ModelEntry]) -> Markup {
                         td class="number" { (count(model.rows)) }
                         td { (text(&model.priority)) }
                         td { (text(&model.sensitive)) }
-                        td { (word(model.status)) }
+                        td class="word" { (word(model.status)) }
                     }),
                 ))
                 (cut(of_it.len(), "odoo_data/model_list.json"))

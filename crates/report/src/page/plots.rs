@@ -102,7 +102,11 @@ pub(super) fn stacked(id: &str, title: &str, pieces: &[Piece]) -> Markup {
 
 /// A share of the plot's width as a coordinate.
 pub(super) fn percent(share: f64) -> String {
-    let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
+    let share = if share.is_finite() {
+        share.clamp(0.0, 1.0)
+    } else {
+        0.0
+    };
     format!("{:.2}%", share * 100.0)
 }
 
@@ -141,7 +145,10 @@ mod tests {
             weight,
         };
         let bar = stacked("x", "t", &[piece(1), piece(3)]).into_string();
-        assert!(bar.contains("x=\"25.00%\" y=\"0\" width=\"75.00%\""), "{bar}");
+        assert!(
+            bar.contains("x=\"25.00%\" y=\"0\" width=\"75.00%\""),
+            "{bar}"
+        );
         assert!(bar.contains("&lt;a&gt;") && !bar.contains("<a>"));
         let empty = stacked("x", "t", &[piece(0)]).into_string();
         assert!(empty.contains("width=\"0.00%\""));

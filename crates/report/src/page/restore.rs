@@ -16,7 +16,7 @@ pub(super) fn section(facts: &Facts<'_>) -> Markup {
             h2 { "How to restore it" }
             p { "In the folder of the bundle. Words in capitals are yours to fill in." }
             h3 { "1. Is it good?" }
-            (commands(&[
+            (commands("Commands that check it", &[
                 format!("arkstream verify {file}"),
                 format!("sha256sum -c {}", quote(&format!("{}.sha256", facts.file_name))),
             ]))
@@ -31,16 +31,16 @@ pub(super) fn section(facts: &Facts<'_>) -> Markup {
             } @else {
                 h3 { "2. What would happen?" }
                 p { "Stop Odoo first. Nothing is changed by this." }
-                (commands(&[restore(facts, &whole, partly, true)]))
+                (commands("Command that says what would happen", &[restore(facts, &whole, partly, true)]))
                 h3 { "3. Do it" }
                 p {
                     "It is loaded beside what is live, proven, and switched as a whole: killed anywhere, \
                      everything is old or everything is new."
                 }
-                (commands(&[restore(facts, &whole, partly, false)]))
+                (commands("Command that restores it", &[restore(facts, &whole, partly, false)]))
                 h3 { "4. Take it back" }
                 p { "The former state is kept until you drop it. The restore prints its ID." }
-                (commands(&[
+                (commands("Commands that take it back", &[
                     "arkstream restores".into(),
                     "arkstream undo ID".into(),
                     "arkstream forget ID".into(),
@@ -51,7 +51,7 @@ pub(super) fn section(facts: &Facts<'_>) -> Markup {
                 "Any unzip program opens it. " code { (member_names::INSTRUCTIONS) }
                 " inside says the rest, step by step."
             }
-            (commands(&by_hand(facts)))
+            (commands("Commands of other programs", &by_hand(facts)))
         }
     }
 }
@@ -81,11 +81,20 @@ fn restore(facts: &Facts<'_>, whole: &[Component], partly: bool, dry_run: bool) 
     if whole.contains(&Component::Chroma) {
         let configured = info.and_then(|info| info.chroma_persist_directory.as_deref());
         let folder = configured.filter(|path| path.starts_with('/'));
-        lines.push(format!("--chroma {}", quote(folder.unwrap_or("CHROMA_DIR"))));
+        lines.push(format!(
+            "--chroma {}",
+            quote(folder.unwrap_or("CHROMA_DIR"))
+        ));
     }
     if whole.contains(&Component::Graph) {
-        let graph = facts.manifest.graph.as_ref().map(|graph| graph.database.as_str());
-        let database = graph.filter(|name| !name.is_empty()).unwrap_or("GRAPH_DATABASE");
+        let graph = facts
+            .manifest
+            .graph
+            .as_ref()
+            .map(|graph| graph.database.as_str());
+        let database = graph
+            .filter(|name| !name.is_empty())
+            .unwrap_or("GRAPH_DATABASE");
         let url = format!("postgresql://postgres@HOST/{}", url_part(database));
         lines.push(format!("--graph-admin-db {}", quote(&url)));
     }
@@ -112,9 +121,9 @@ fn by_hand(facts: &Facts<'_>) -> Vec<String> {
 }
 
 /// Commands to copy, one below the other.
-fn commands(lines: &[String]) -> Markup {
+fn commands(label: &str, lines: &[String]) -> Markup {
     let all = lines.join("\n");
-    html! { pre tabindex="0" aria-label="Commands" role="region" { code { (text(&all)) } } }
+    html! { pre tabindex="0" aria-label=(label) role="region" { code { (text(&all)) } } }
 }
 
 /// A word as a shell takes it.

@@ -52,8 +52,8 @@ impl Scale {
     fn ticks(&self) -> Vec<Duration> {
         let length = self.length().as_secs_f64();
         let steps = [
-            0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0,
-            3600.0, 7200.0, 14400.0, 28800.0, 86400.0,
+            0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0,
+            1800.0, 3600.0, 7200.0, 14400.0, 28800.0, 86400.0,
         ];
         let fits = |step: &&f64| length / **step <= 5.0;
         let step = steps.iter().find(fits).copied().unwrap_or(length / 4.0);
@@ -122,16 +122,16 @@ fn plot(facts: &Facts<'_>, scale: &Scale) -> Markup {
                         (words::duration(tick))
                     }
                 }
+                @for at in &facts.run.barriers {
+                    @let x = scale.share(*at);
+                    line x1=(percent(x)) x2=(percent(x)) y1="18" y2=(bottom) class="barrier" {}
+                    text x=(percent(x)) y="13" class={ "strong " (anchor(x)) } { "barrier" }
+                }
                 @for (component, top) in components.iter().zip((HEAD..).step_by(ROW as usize)) {
                     text x="0" y=(top + 14) { (title(*component)) }
                     @for span in spans.iter().filter(|span| span.component == *component) {
                         (bar(scale, span, top))
                     }
-                }
-                @for at in &facts.run.barriers {
-                    @let x = scale.share(*at);
-                    line x1=(percent(x)) x2=(percent(x)) y1="18" y2=(bottom) class="barrier" {}
-                    text x=(percent(x)) y="13" class={ "strong " (anchor(x)) } { "barrier" }
                 }
             }
         }
@@ -192,10 +192,10 @@ fn speeds(facts: &Facts<'_>) -> Markup {
             component: span.component,
             label: title(span.component).into(),
             value: format!(
-                "{}/s  ({} in {})",
-                words::size(*rate as u64),
+                "{} in {}, {}/s",
                 words::size(span.read.unwrap_or(0)),
-                words::duration(Duration::from_secs_f64(took.max(0.0)))
+                words::duration(Duration::from_secs_f64(took.max(0.0))),
+                words::size(*rate as u64),
             ),
             outer: rate / fastest,
             inner: rate / fastest,

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use arkstream_format::{Component, ExportStatus, ModelStatus};
 use arkstream_pipeline::words;
 
-use super::{count, counted, moment, text, title};
+use super::{count, counted, moment, text};
 use crate::Facts;
 
 /// The systems of a whole stack.
@@ -47,7 +47,8 @@ pub(super) fn of(facts: &Facts<'_>) -> Verdict {
         return match salvage.lost.len() as u64 {
             0 if left_out == 0 => Verdict {
                 level: Level::Look,
-                line: "Salvaged from a damaged bundle, of which nothing but framing was lost".into(),
+                line: "Salvaged from a damaged bundle, of which nothing but framing was lost"
+                    .into(),
             },
             0 => Verdict {
                 level: Level::Look,
@@ -65,9 +66,8 @@ pub(super) fn of(facts: &Facts<'_>) -> Verdict {
             },
         };
     }
-    let partial = |metadata: &arkstream_format::Metadata| {
-        metadata.export_status == ExportStatus::Partial
-    };
+    let partial =
+        |metadata: &arkstream_format::Metadata| metadata.export_status == ExportStatus::Partial;
     if left_out > 0 {
         return Verdict {
             level: Level::Look,
@@ -146,7 +146,10 @@ impl Verdict {
 /// One sentence on what the bundle holds, and as of when.
 fn as_of(facts: &Facts<'_>) -> Markup {
     let last = facts.manifest.generations.last();
-    let database = facts.metadata.as_ref().map(|m| &m.database_info.odoo_database);
+    let database = facts
+        .metadata
+        .as_ref()
+        .map(|m| &m.database_info.odoo_database);
     html! {
         @match last {
             Some(generation) => {
@@ -176,14 +179,17 @@ fn figures(facts: &Facts<'_>) -> Markup {
     });
     let files = manifest.components.get(&Component::Filestore);
     let took = facts.metadata.as_ref().map(|m| m.export_duration_seconds);
-    let held = manifest.generations.last().and_then(|last| last.chroma_hold_ms);
+    let held = manifest
+        .generations
+        .last()
+        .and_then(|last| last.chroma_hold_ms);
     let figure = |value: String, what: &str| {
         html! { div { dt { (what) } dd { (value) } } }
     };
     html! {
         dl class="figures" {
             (figure(words::size(facts.file_bytes), "the file"))
-            (figure(words::size(sum(|s| s.raw_bytes)), "before compression"))
+            (figure(words::size(sum(|s| s.raw_bytes)), "uncompressed"))
             (figure(count(sum(|s| s.rows)), "rows"))
             @if let Some(models) = with_rows { (figure(count(models), "models with rows")) }
             @if let Some(files) = files { (figure(count(files.members), "filestore files")) }
@@ -193,7 +199,7 @@ fn figures(facts: &Facts<'_>) -> Markup {
             @if let Some(ms) = held {
                 (figure(
                     words::duration(Duration::from_millis(ms)),
-                    &format!("{} writers held", title(Component::Chroma)),
+                    "Chroma held",
                 ))
             }
         }

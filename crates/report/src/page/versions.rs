@@ -35,14 +35,18 @@ pub(super) fn section(facts: &Facts<'_>) -> Markup {
 fn rows(facts: &Facts<'_>) -> Vec<Markup> {
     let manifest = facts.manifest;
     let mut rows = Vec::new();
-    let mut row = |what: &str, version: &str| {
+    let mut cell = |what: &str, version: &str, value: Markup| {
         if !version.is_empty() {
-            rows.push(html! { th scope="row" { (text(what)) } td { (text(version)) } });
+            rows.push(html! { th scope="row" { (text(what)) } td { (value) } });
         }
     };
+    let mut row = |what: &str, version: &str| cell(what, version, html! { (text(version)) });
     row("Bundle format", &manifest.format_version);
     let generator = &manifest.generator;
-    row("Written by", &format!("{} {}", generator.name, generator.version));
+    row(
+        "Written by",
+        &format!("{} {}", generator.name, generator.version),
+    );
     if let Some(metadata) = &facts.metadata {
         row("Odoo", &metadata.odoo_version);
     }
@@ -50,13 +54,22 @@ fn rows(facts: &Facts<'_>) -> Vec<Markup> {
         for snapshot in &last.snapshots {
             let server = &snapshot.server;
             row(
-                &format!("PostgreSQL of the {} database {}", snapshot.component, server.database),
-                &format!("{} ({}, collation {})", server.version, server.encoding, server.collation),
+                &format!(
+                    "PostgreSQL of the {} database {}",
+                    snapshot.component, server.database
+                ),
+                &format!(
+                    "{} ({}, collation {})",
+                    server.version, server.encoding, server.collation
+                ),
             );
         }
     }
     if let Some(graph) = &manifest.graph {
-        row("Apache AGE", graph.age_version.as_deref().unwrap_or_default());
+        row(
+            "Apache AGE",
+            graph.age_version.as_deref().unwrap_or_default(),
+        );
         row("Graphs", &graph.graphs.join(", "));
         row("pg_dump", &graph.pg_dump_version);
     }
@@ -71,10 +84,14 @@ fn rows(facts: &Facts<'_>) -> Vec<Markup> {
             ),
         );
     }
-    row("Run", &manifest.run_id.0);
+    let mut hash = |what: &str, value: &str| cell(what, value, html! { code { (text(value)) } });
+    hash("Run", &manifest.run_id.0);
     if let Some(metadata) = &facts.metadata {
-        row("Checksum of the contents", &metadata.checksum);
+        hash("Checksum of the contents", &metadata.checksum);
     }
-    row("SHA-256 of the file", facts.sha256.as_deref().unwrap_or_default());
+    hash(
+        "SHA-256 of the file",
+        facts.sha256.as_deref().unwrap_or_default(),
+    );
     rows
 }
