@@ -295,6 +295,8 @@ write_env_file() {
       export_path ARKSTREAM_TEST_PAGE_DIR "$support/page"
       if chromium=$(find_chromium); then
         export_path ARKSTREAM_TEST_CHROMIUM "$chromium"
+      else
+        say "note: no Chromium or Chrome was found; name one in ARKSTREAM_TEST_CHROMIUM, or its tests will be left out" >&2
       fi
     fi
   )

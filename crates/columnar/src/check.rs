@@ -92,7 +92,7 @@ pub fn int_columns(
             }
         }
     }
-    let mask = ProjectionMask::roots(file.metadata.parquet_schema(), roots);
+    let mask = file.mask(roots);
     file.read(mask, |batch| {
         for name in names {
             if let Some(column) = batch.column_by_name(name) {
@@ -173,12 +173,13 @@ impl<R: ChunkReader + 'static> OpenFile<R> {
         self.metadata.metadata().num_row_groups()
     }
 
-    /// Opens all columns of a row group.
-    pub(crate) fn row_group(&self, number: usize) -> Result<ParquetRecordBatchReader, CheckError> {
-        self.open_group(number, ProjectionMask::all())
+    /// The mask of these top-level columns.
+    pub(crate) fn mask(&self, roots: Vec<usize>) -> ProjectionMask {
+        ProjectionMask::roots(self.metadata.parquet_schema(), roots)
     }
 
-    fn open_group(
+    /// Opens the masked columns of a row group.
+    pub(crate) fn open_group(
         &self,
         row_group: usize,
         mask: ProjectionMask,

@@ -17,12 +17,14 @@
 
 mod faulty;
 mod memory;
+mod memory_bundle;
 pub mod reader;
 pub mod sink;
 pub mod source;
 
 pub use faulty::{Fault, Faulty};
 pub use memory::MemorySink;
+pub use memory_bundle::MemoryBundle;
 
 use std::{future::Future, pin::pin, task::Poll};
 

@@ -92,7 +92,7 @@ fn what_an_interrupted_run_left_is_kept_and_fresh_discards_it() {
     run(small_backup(&out).arg("--fresh")).ok();
     assert_eq!(
         files_below(out.parent().unwrap()),
-        ["bundle.zip", "bundle.zip.sha256"]
+        ["bundle.zip", "bundle.zip.report.html", "bundle.zip.sha256"]
     );
     run(crate::support::arkstream().arg("verify").arg(&out)).ok();
 }

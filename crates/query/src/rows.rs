@@ -1,0 +1,244 @@
+//! The rows of one table, part by part.
+//!
+//! The order is that of the parts in the manifest, and of the rows in each part: the order of the heap,
+//! not of ids. All batches have one schema, that of the first part; a part of another shape is damage.
+//!
+//! Peak memory: the footer of a part, five chunks of 4 MiB, a page per column that is read, and one
+//! batch of some 8 MiB (a whole row group, 16 MiB or one row, where its size sits in a few rows). So it
+//! does not depend on how large a part is.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arrow_array::RecordBatch;
+use arrow_schema::{Schema, SchemaRef};
+
+use arkstream_columnar::{PartBatches, read_part};
+use arkstream_format::{PartEntry, TableEntry};
+use arkstream_pipeline::{BundleReader, Failure, FailureKind};
+
+use crate::member::MemberReader;
+
+/// Iterates over the rows of a table as record batches. After an error there is nothing more.
+pub struct Rows {
+    bundle: Arc<dyn BundleReader>,
+    table: String,
+    parts: std::vec::IntoIter<Part>,
+    columns: Option<Vec<String>>,
+    schema: SchemaRef,
+    current: Option<Open>,
+    failed: bool,
+}
+
+struct Part {
+    entry: PartEntry,
+    /// The member's place in the manifest's list.
+    number: usize,
+}
+
+struct Open {
+    part: Part,
+    reader: MemberReader,
+    batches: PartBatches<MemberReader>,
+    rows: u64,
+}
+
+/// The parts of a table that the bundle does not hold: a salvaged bundle lists what it lost.
+#[must_use]
+pub fn lost_parts<'a>(bundle: &dyn BundleReader, table: &'a TableEntry) -> Vec<&'a PartEntry> {
+    let numbers = numbers(bundle, table);
+    let parts = table.parts.iter().zip(numbers);
+    parts
+        .filter(|(_, number)| number.is_none())
+        .map(|(part, _)| part)
+        .collect()
+}
+
+/// For each part, its member's place in the manifest's list.
+fn numbers(bundle: &dyn BundleReader, table: &TableEntry) -> Vec<Option<usize>> {
+    let mut wanted: HashMap<&str, usize> = table
+        .parts
+        .iter()
+        .enumerate()
+        .map(|(at, part)| (part.member.as_str(), at))
+        .collect();
+    let mut numbers = vec![None; table.parts.len()];
+    for (number, member) in bundle.manifest().members.iter().enumerate() {
+        if let Some(at) = wanted.remove(member.name.as_str())
+            && let Some(slot) = numbers.get_mut(at)
+        {
+            *slot = Some(number);
+        }
+    }
+    numbers
+}
+
+impl Rows {
+    /// All rows of a table.
+    ///
+    /// # Errors
+    /// [`FailureKind::Damaged`] when a part is lost or the first one cannot be read.
+    pub fn open(bundle: Arc<dyn BundleReader>, table: &TableEntry) -> Result<Self, Failure> {
+        if let Some(part) = lost_parts(bundle.as_ref(), table).first() {
+            return Err(damaged(&table.table, format!("{} is lost", part.member)));
+        }
+        Self::open_remaining(bundle, table)
+    }
+
+    /// The rows of those parts that are there; [`lost_parts`] are passed over.
+    ///
+    /// # Errors
+    /// [`FailureKind::Damaged`] when none is there or the first one cannot be read.
+    pub fn open_remaining(
+        bundle: Arc<dyn BundleReader>,
+        table: &TableEntry,
+    ) -> Result<Self, Failure> {
+        let parts: Vec<Part> = table
+            .parts
+            .iter()
+            .zip(numbers(bundle.as_ref(), table))
+            .filter_map(|(entry, number)| {
+                let entry = entry.clone();
+                number.map(|number| Part { entry, number })
+            })
+            .collect();
+        let mut rows = Self {
+            bundle,
+            table: table.table.clone(),
+            parts: parts.into_iter(),
+            columns: None,
+            schema: Arc::new(Schema::empty()),
+            current: None,
+            failed: false,
+        };
+        let Some(first) = rows.parts.next() else {
+            return Err(damaged(&rows.table, "the bundle holds no part of it"));
+        };
+        let open = rows.open_part(first)?;
+        rows.schema = open.batches.schema();
+        rows.current = Some(open);
+        Ok(rows)
+    }
+
+    /// Only the fields of these names, in the order of the table; bytes of others are not read. To be
+    /// called before the first batch is taken.
+    ///
+    /// A column's companion is a field of its own: name it too, or values that stand there are NULL.
+    ///
+    /// # Errors
+    /// [`FailureKind::Damaged`] when the table has no field of a name.
+    pub fn only(mut self, names: &[&str]) -> Result<Self, Failure> {
+        self.columns = Some(names.iter().map(|name| (*name).to_owned()).collect());
+        if let Some(open) = self.current.take() {
+            let open = self.open_part(open.part)?;
+            self.schema = open.batches.schema();
+            self.current = Some(open);
+        }
+        Ok(self)
+    }
+
+    /// The schema of all batches, with the metadata of its fields.
+    #[must_use]
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn open_part(&self, part: Part) -> Result<Open, Failure> {
+        let reader = MemberReader::new(Arc::clone(&self.bundle), part.number)
+            .ok_or_else(|| self.damaged(&part, "it is not in the bundle"))?;
+        let batches = read_part(reader.clone())
+            .and_then(|batches| match &self.columns {
+                None => Ok(batches),
+                Some(names) => {
+                    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                    batches.only(&names)
+                }
+            })
+            .map_err(|error| match reader.damage() {
+                Some(finding) => self.damaged(&part, finding),
+                None => self.damaged(&part, error),
+            })?;
+        Ok(Open {
+            part,
+            reader,
+            batches,
+            rows: 0,
+        })
+    }
+
+    fn step(&mut self) -> Result<Option<RecordBatch>, Failure> {
+        loop {
+            let Some(open) = &mut self.current else {
+                let Some(part) = self.parts.next() else {
+                    return Ok(None);
+                };
+                self.current = Some(self.open_part(part)?);
+                continue;
+            };
+            match open.batches.next() {
+                Some(Ok(batch)) => {
+                    open.rows += batch.num_rows() as u64;
+                    return self.complete(batch).map(Some);
+                }
+                Some(Err(error)) => {
+                    let finding = open.reader.damage();
+                    let why = finding.map_or_else(|| error.to_string(), |found| found.to_string());
+                    return Err(damaged_part(&self.table, &open.part, why));
+                }
+                None if open.rows != open.part.entry.rows => {
+                    let why = format!(
+                        "it has {} rows, the manifest says {}",
+                        open.rows, open.part.entry.rows
+                    );
+                    return Err(damaged_part(&self.table, &open.part, why));
+                }
+                None => self.current = None,
+            }
+        }
+    }
+
+    /// What becomes of a batch before it is given out: it takes on the common schema. A value that
+    /// stands outside of its row would be brought in here, and nowhere else.
+    fn complete(&self, batch: RecordBatch) -> Result<RecordBatch, Failure> {
+        let (ours, theirs) = (self.schema.fields(), batch.schema_ref().fields());
+        let alike = ours.len() == theirs.len()
+            && ours.iter().zip(theirs.iter()).all(|(one, other)| {
+                one.name() == other.name() && one.data_type() == other.data_type()
+            });
+        if !alike {
+            return Err(damaged(&self.table, "its parts have different columns"));
+        }
+        batch
+            .with_schema(self.schema.clone())
+            .map_err(|error| damaged(&self.table, error))
+    }
+
+    fn damaged(&self, part: &Part, why: impl std::fmt::Display) -> Failure {
+        damaged_part(&self.table, part, why)
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<RecordBatch, Failure>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let step = self.step().transpose();
+        self.failed = !matches!(step, Some(Ok(_)));
+        step
+    }
+}
+
+fn damaged_part(table: &str, part: &Part, why: impl std::fmt::Display) -> Failure {
+    damaged(table, format!("{}: {why}", part.entry.member))
+}
+
+fn damaged(table: &str, why: impl std::fmt::Display) -> Failure {
+    Failure::new(
+        FailureKind::Damaged,
+        format!("read the rows of {table}"),
+        why,
+    )
+    .help("`arkstream verify` lists everything that is damaged")
+}
