@@ -10,7 +10,7 @@ pub(super) fn section(facts: &Facts<'_>) -> Markup {
     html! {
         section id="versions" {
             h2 { "Versions" }
-            (table("Versions", &["What", "Version"], &rows(facts)))
+            (table("What a restore depends on", &["What", "Version"], &rows(facts)))
             @if let Some(modules) = modules.filter(|modules| !modules.is_empty()) {
                 details {
                     summary {
