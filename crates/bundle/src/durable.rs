@@ -152,6 +152,11 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
+    sync_folder(folder)
+}
+
+/// Syncs a folder, so that the names in it are durable.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) {
         File::open(folder)?.sync_all()?;
     }

@@ -51,6 +51,7 @@ mod streamed;
 mod survey;
 mod tiles;
 mod trailer;
+mod unfinished;
 mod writer;
 
 pub use claim::unfinished_beside;
@@ -63,4 +64,5 @@ pub use ledger::{LedgerFolder, records, records_on};
 pub use reader::BundleFile;
 pub use space::SpaceWait;
 pub use survey::{Surveyed, survey};
+pub use unfinished::{UnfinishedFile, UnfinishedFolder, remove_folder};
 pub use writer::{Beginning, BundleWriter, Leftover, Opened, OutputPaths, Resumed};

@@ -11,6 +11,8 @@ mod backup;
 mod bundle;
 #[path = "args/copy.rs"]
 mod copy;
+#[path = "args/export.rs"]
+mod export;
 #[path = "args/restore.rs"]
 mod restore;
 #[path = "args/sources.rs"]
@@ -26,6 +28,7 @@ use clap_complete::Shell;
 pub(crate) use backup::{BackupArgs, CompressionChoice};
 pub(crate) use bundle::{BundleArgs, CatArgs, ExtractArgs, ReportArgs, SalvageArgs, VerifyArgs};
 pub(crate) use copy::CopyArgs;
+pub(crate) use export::{ExportArgs, ExportFormat};
 pub(crate) use restore::{
     CredentialArgs, ForgetArgs, MissingReferenceArg, ModeArg, OnConflictArg, RestoreArgs,
     RestoresArgs, UndoArgs,
@@ -129,6 +132,16 @@ pub(crate) enum Command {
   arkstream copy /backup/tuesday.zip /mnt/usb/latest.zip --replace
   arkstream copy /backup/ /mnt/usb/ --have /mnt/usb/ --json")]
     Copy(CopyArgs),
+    /// Write the rows of a bundle as files for other programs.
+    #[command(after_help = "Examples:
+  arkstream export csv backup.zip rows/
+  arkstream export parquet backup.zip rows/ --models 'ai.*,res.users'
+  arkstream export jsonl backup.zip rows/ --json")]
+    Export {
+        /// The kind of file.
+        #[command(subcommand)]
+        format: ExportFormat,
+    },
     /// Say what is reachable, which tools were found, and what would be missing.
     Doctor(DoctorArgs),
     /// Build a sample stack, back it up, verify it, destroy it, restore it.

@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         Command::Cat(args) => commands::inspect::cat(&args),
         Command::Extract(args) => commands::inspect::extract(&args),
         Command::Copy(args) => block_on(commands::copy::run(args)),
+        Command::Export { format } => block_on(commands::export::run(format)),
         Command::Completions { shell } => commands::inspect::completions(shell),
         Command::Schema { name } => commands::inspect::schema(&name),
         #[cfg(debug_assertions)]

@@ -14,6 +14,8 @@
 //! BINARY for a staging table, and says which columns that table needs and how the live values
 //! are made of them.
 //!
+//! [`write_text`] prints a value as PostgreSQL does.
+//!
 //! [`check_parquet`] proves that such a file decodes, [`int_columns`] looks up its keys.
 //!
 //! No value is lost. What an Arrow type carries, travels typed; what it cannot carry, stands as
@@ -51,6 +53,7 @@ mod pgtype;
 mod scalar;
 mod select;
 mod stage;
+mod text;
 mod wire;
 
 pub use check::{ParquetCheck, check_parquet, int_columns};
@@ -61,3 +64,4 @@ pub use error::{CheckError, DecodeError, EncodeError, StageError, ValueProblem};
 pub use layout::{ColumnLayout, Encoding, PgColumn, TableLayout};
 pub use part::{PartBatches, read_part};
 pub use stage::StageColumn;
+pub use text::write_text;

@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::HashMap;
 
-use arkstream_columnar::{EncodeOptions, Encoding, PartEncoder, check_parquet};
+use arkstream_columnar::{EncodeOptions, Encoding, PartEncoder, check_parquet, write_text};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
@@ -81,6 +81,26 @@ fn dates_and_times_equal_the_servers_own_count() {
         }
     }
     assert_eq!(compared, 8 + 6 + 6 + 4);
+}
+
+#[test]
+fn every_typed_value_is_printed_as_the_server_prints_it() {
+    for table in ["scalars", "arrays"] {
+        let fixture = fixture(table);
+        let batch = batch(&fixture);
+        let mut compared = 0;
+        for (index, layout) in fixture.layout.columns().iter().enumerate() {
+            let neat = batch.column_by_name(&layout.name).expect("neat");
+            for row in (0..neat.len()).filter(|row| neat.is_valid(*row)) {
+                let mut text = String::new();
+                assert!(write_text(neat, row, &mut text), "{}", layout.name);
+                let expected = fixture.texts[row][index].as_deref();
+                assert_eq!(expected, Some(text.as_str()), "{}", layout.name);
+                compared += 1;
+            }
+        }
+        assert!(compared > 50, "{table}: {compared}");
+    }
 }
 
 #[test]

@@ -47,6 +47,8 @@ impl Component {
         match name {
             names::GRAPH_DUMP => Self::Graph,
             names::ODOO_DUMP => Self::OdooDump,
+            names::XLSX => Self::Xlsx,
+            _ if name.starts_with(names::LARGE_FIELDS_DIR) => Self::Xlsx,
             _ if name.starts_with(names::FILESTORE_DIR) => Self::Filestore,
             _ if name.starts_with(names::CHROMA_DIR) => Self::Chroma,
             _ if [names::MODELS_DIR, names::RELATIONS_DIR, names::SUPPORT_DIR]

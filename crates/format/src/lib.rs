@@ -37,7 +37,7 @@ pub use manifest::{
     Omission, PartEntry, ReferenceCheck, Sealing, ServerInfo, SnapshotEntry, TableEntry, TableRole,
 };
 pub use metadata::{BasedOn, DatabaseInfo, ExportStatus, Metadata};
-pub use model_list::{ModelEntry, ModelStatus};
+pub use model_list::{ModelEntry, ModelStatus, X2ManyField};
 pub use name::check_name;
 pub use proof::{FileProof, KeptBy, Proof, RowVersions, RowsProof};
 pub use restore::{RestorePhase, RestoreRecord, TargetPlace, TargetRecord};
@@ -79,6 +79,10 @@ pub mod member_names {
     pub const RELATIONS_DIR: &str = "odoo_data/relations/";
     /// The folder of the Parquet parts of everything that travels with the models.
     pub const SUPPORT_DIR: &str = "odoo_data/support/";
+    /// The spreadsheet (`--xlsx`).
+    pub const XLSX: &str = "odoo_data/ai_brain_backup.xlsx";
+    /// The folder of the texts that do not fit into a cell of the spreadsheet.
+    pub const LARGE_FIELDS_DIR: &str = "odoo_data/large_fields/";
     /// The folder of the copies of the index: `index/00001.jsonl`, ….
     pub const INDEX_DIR: &str = "index/";
     /// The folder of what came back of members that were damaged, in a salvaged bundle.

@@ -51,4 +51,25 @@ pub struct ModelEntry {
     pub modules: Vec<String>,
     /// Position in the import order; absent when nothing is to be imported.
     pub import_order: Option<u32>,
+    /// Its fields whose values stand in another table of the bundle.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub x2many: Vec<X2ManyField>,
+}
+
+/// A one2many or many2many field: the values of a row are the `ids` of those rows of `table` whose
+/// `column` holds the row's id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct X2ManyField {
+    /// The field's name.
+    pub field: String,
+    /// `one2many` or `many2many`.
+    pub ttype: String,
+    /// The model it points to.
+    pub relation: String,
+    /// Schema-qualified table.
+    pub table: String,
+    /// The column with the ids of this model.
+    pub column: String,
+    /// The column with the ids of the model it points to.
+    pub ids: String,
 }

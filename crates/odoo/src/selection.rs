@@ -147,6 +147,8 @@ pub fn is_stack_model(model: &str) -> bool {
 pub struct Patterns {
     matchers: Vec<(String, GlobMatcher)>,
     option: &'static str,
+    /// Where there should be a match, and which command lists what is there.
+    place: (&'static str, &'static str),
 }
 
 impl Patterns {
@@ -167,7 +169,18 @@ impl Patterns {
                 .help("write names or globs such as `ai.*` or `sam.chat.?`")),
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { matchers, option })
+        Ok(Self {
+            matchers,
+            option,
+            place: ("database", "`arkstream backup --dry-run`"),
+        })
+    }
+
+    /// The same for models of a bundle.
+    #[must_use]
+    pub fn of_bundle(mut self) -> Self {
+        self.place = ("bundle", "`arkstream ls BUNDLE`");
+        self
     }
 
     /// Whether there is none.
@@ -204,14 +217,15 @@ impl Patterns {
     }
 
     fn nothing(&self, pattern: &str, known: &BTreeSet<&str>) -> Failure {
+        let (place, lister) = self.place;
         let failure = Failure::new(
             FailureKind::Usage,
             format!("choose the models of {}", self.option),
-            format!("`{pattern}` matches no model of the database"),
+            format!("`{pattern}` matches no model of the {place}"),
         );
         let near = nearest(pattern, known);
         if near.is_empty() {
-            failure.help("`arkstream backup --dry-run` lists the models there are")
+            failure.help(format!("{lister} lists the models there are"))
         } else {
             failure.help(format!("did you mean {}?", near.join(", ")))
         }

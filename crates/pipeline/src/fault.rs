@@ -77,8 +77,22 @@ pub const RESTORE: &[&str] = &[
     "target.forget",
 ];
 
+/// Every point of an export, in the order of a run.
+pub const EXPORT: &[&str] = &[
+    "export.file",
+    "export.batch",
+    "export.finished",
+    "export.rename",
+    "folder.sync",
+];
+
 /// Every point, by command.
-pub const ALL: &[(&str, &[&str])] = &[("backup", BACKUP), ("copy", COPY), ("restore", RESTORE)];
+pub const ALL: &[(&str, &[&str])] = &[
+    ("backup", BACKUP),
+    ("copy", COPY),
+    ("restore", RESTORE),
+    ("export", EXPORT),
+];
 
 /// Reaches a point.
 ///

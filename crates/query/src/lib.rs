@@ -1,9 +1,18 @@
 //! The rows of a bundle as record batches, for whatever looks at them: exports, comparisons.
 //!
-//! [`Rows`] gives the batches of one table over all its parts, hashes checked, in the order in which
-//! they stand in the bundle. Nothing here knows where a bundle lies or what a table means.
+//! * [`Rows`] gives the batches of one table over all its parts, hashes checked, in the order in which
+//!   they stand in the bundle.
+//! * [`columns`] are the table's columns in such batches, a field and its companion together.
+//! * [`Format`] writes them as CSV, JSON lines or Parquet.
+//!
+//! Nothing here knows where a bundle lies or what a table means.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod column;
 mod member;
 mod rows;
+mod write;
 
+pub use column::{Column, Value, columns};
 pub use rows::{Rows, lost_parts};
+pub use write::{Format, RowWriter};

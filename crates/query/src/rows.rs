@@ -9,8 +9,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use arrow_array::RecordBatch;
-use arrow_schema::{Schema, SchemaRef};
+use arrow_array::{RecordBatch, RecordBatchOptions};
+use arrow_schema::{ArrowError, Schema, SchemaRef};
 
 use arkstream_columnar::{PartBatches, read_part};
 use arkstream_format::{PartEntry, TableEntry};
@@ -207,9 +207,7 @@ impl Rows {
         if !alike {
             return Err(damaged(&self.table, "its parts have different columns"));
         }
-        batch
-            .with_schema(self.schema.clone())
-            .map_err(|error| damaged(&self.table, error))
+        with_schema(&batch, &self.schema).map_err(|error| damaged(&self.table, error))
     }
 
     fn damaged(&self, part: &Part, why: impl std::fmt::Display) -> Failure {
@@ -228,6 +226,15 @@ impl Iterator for Rows {
         self.failed = !matches!(step, Some(Ok(_)));
         step
     }
+}
+
+/// The batch under another schema of the same fields. What it said of its part is dropped.
+pub(crate) fn with_schema(
+    batch: &RecordBatch,
+    schema: &SchemaRef,
+) -> Result<RecordBatch, ArrowError> {
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(schema.clone(), batch.columns().to_vec(), &options)
 }
 
 fn damaged_part(table: &str, part: &Part, why: impl std::fmt::Display) -> Failure {

@@ -5,6 +5,7 @@ pub(crate) mod base;
 pub(crate) mod copy;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod export;
 pub(crate) mod inspect;
 pub(crate) mod report;
 pub(crate) mod restore;

@@ -125,6 +125,8 @@ pub struct Field {
     pub ttype: String,
     /// The model a relational field points to.
     pub relation: Option<String>,
+    /// The field of that model that a one2many field is the reverse of.
+    pub inverse: Option<String>,
     /// Whether it is kept in the database, in a column or not.
     pub store: bool,
     /// Whether its value differs by company: a `jsonb` by company id from Odoo 18 on.

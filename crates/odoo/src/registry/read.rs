@@ -155,13 +155,17 @@ impl Reader<'_> {
         } else {
             "false"
         };
+        let inverse = match has("relation_field") {
+            true => "NULLIF(t.relation_field, '')::text",
+            false => "NULL::text",
+        };
         let rows = self
             .query(
                 "ir_model_fields",
                 &format!(
                     "SELECT t.model::text, t.name::text, t.ttype::text, NULLIF(t.relation, '')::text, \
                             t.store IS TRUE, {company}, NULLIF(t.relation_table, '')::text, \
-                            t.column1::text, t.column2::text FROM ONLY {{table}} t"
+                            t.column1::text, t.column2::text, {inverse} FROM ONLY {{table}} t"
                 ),
             )
             .await?;
@@ -174,6 +178,7 @@ impl Reader<'_> {
                 name: row.get(1),
                 ttype: row.get(2),
                 relation: row.get(3),
+                inverse: row.get(9),
                 store: row.get(4),
                 company_dependent: row.get(5),
             };

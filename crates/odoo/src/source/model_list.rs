@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arkstream_format::{ModelEntry, ModelStatus, TableEntry};
+use arkstream_format::{ModelEntry, ModelStatus, TableEntry, X2ManyField};
 
 use crate::inventory::{OTHER_CATEGORY, UNRATED, entry_of, inventory};
 use crate::order::import_order;
@@ -104,7 +104,51 @@ fn entry(
             .map(|model| model.modules.clone())
             .unwrap_or_default(),
         import_order: table.and_then(|table| order.get(table)).copied(),
+        x2many: x2many(name, registry, scope),
     }
+}
+
+/// The fields of a model whose values stand in another table that travels.
+fn x2many(name: &str, registry: &Registry, scope: &Scope) -> Vec<X2ManyField> {
+    let Some(model) = registry.models.get(name) else {
+        return Vec::new();
+    };
+    if !scope.model_tables.contains_key(name) {
+        return Vec::new();
+    }
+    let reverse = model.fields.values().filter_map(|field| {
+        let (other, inverse) = (field.relation.as_ref()?, field.inverse.as_ref()?);
+        let back = registry.models.get(other)?.fields.get(inverse)?;
+        // A mixin's field may be the reverse of a plain number, such as `mail.message.res_id`.
+        let leads_back =
+            back.ttype == "many2one" && back.relation.as_deref() == Some(name) && back.has_column();
+        (field.ttype == "one2many" && leads_back).then_some(())?;
+        Some(X2ManyField {
+            field: field.name.clone(),
+            ttype: field.ttype.clone(),
+            relation: other.clone(),
+            table: scope.model_tables.get(other)?.clone(),
+            column: inverse.clone(),
+            ids: "id".to_owned(),
+        })
+    });
+    let shared = scope.tasks.iter().flat_map(|task| {
+        let uses = registry.relations.get(&task.table.table.oid);
+        let uses = uses.into_iter().flatten();
+        uses.filter(|relation| relation.model == name)
+            .map(|relation| X2ManyField {
+                field: relation.field.clone(),
+                ttype: "many2many".to_owned(),
+                relation: relation.other.clone(),
+                table: task.table.table.qualified(),
+                column: relation.column1.clone(),
+                ids: relation.column2.clone(),
+            })
+    });
+    let mut fields: Vec<X2ManyField> = reverse.chain(shared).collect();
+    fields.sort();
+    fields.dedup_by(|one, other| one.field == other.field);
+    fields
 }
 
 fn status(
