@@ -30,7 +30,7 @@ pub use failure::{Failure, FailureKind, is_no_space};
 pub use file::{file_proof, whole_chunks};
 pub use folder_claim::FolderClaim;
 pub use progress::{Event, Observer, Silent};
-pub use reader::{BundleReader, ContentCheck, Finding, Place, Severity};
+pub use reader::{BundleReader, ContentCheck, Finding, Place, Severity, read_member};
 pub use run::Run;
 pub use sink::{
     BundleSink, Kept, MemberFacts, MemberSpec, MemberWriter, PendingReceipt, Published, Receipt,

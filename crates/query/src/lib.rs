@@ -4,11 +4,13 @@
 //!   they stand in the bundle.
 //! * [`columns`] are the table's columns in such batches, a field and its companion together.
 //! * [`Format`] writes them as CSV, JSON lines or Parquet.
+//! * [`diff`] says what differs between two bundles.
 //!
 //! Nothing here knows where a bundle lies or what a table means.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod column;
+pub mod diff;
 mod member;
 mod rows;
 mod write;

@@ -1,7 +1,7 @@
 //! What the page is made of.
 
-use arkstream_format::{Manifest, Member, Metadata, ModelEntry, member_names};
-use arkstream_pipeline::{BundleReader, Failure, FailureKind};
+use arkstream_format::{Manifest, Metadata, ModelEntry, member_names};
+use arkstream_pipeline::{BundleReader, Failure, FailureKind, read_member};
 
 use crate::run_log::{LogReader, RunLog};
 
@@ -40,9 +40,14 @@ impl<'a> Facts<'a> {
     ) -> Result<Self, Failure> {
         let manifest = bundle.manifest();
         let mut log = LogReader::default();
-        if let Some(member) = find(manifest, member_names::LOG) {
+        if let Some(member) = manifest
+            .members
+            .iter()
+            .find(|m| m.name == member_names::LOG)
+        {
             for index in 0..member.chunks.len() {
-                log.push(&chunk(bundle, member, index)?);
+                let chunk = bundle.read_chunk(member, index);
+                log.push(chunk.map_err(|finding| damaged(&member.name, finding))?);
             }
         }
         Ok(Self {
@@ -58,34 +63,16 @@ impl<'a> Facts<'a> {
     }
 }
 
-fn find<'a>(manifest: &'a Manifest, name: &str) -> Option<&'a Member> {
-    manifest.members.iter().find(|member| member.name == name)
-}
-
-fn chunk(
-    bundle: &dyn BundleReader,
-    member: &Member,
-    index: usize,
-) -> Result<impl AsRef<[u8]> + use<>, Failure> {
-    bundle
-        .read_chunk(member, index)
-        .map_err(|finding| damaged(&member.name, finding))
-}
-
 /// A member that holds JSON; `None` if the bundle has none of that name.
-fn json<T: for<'de> serde::Deserialize<'de>>(
+fn json<T: serde::de::DeserializeOwned>(
     bundle: &dyn BundleReader,
     name: &str,
 ) -> Result<Option<T>, Failure> {
-    let Some(member) = find(bundle.manifest(), name) else {
-        return Ok(None);
-    };
-    let mut bytes = Vec::new();
-    for index in 0..member.chunks.len() {
-        bytes.extend_from_slice(chunk(bundle, member, index)?.as_ref());
-    }
-    let value = serde_json::from_slice(&bytes).map_err(|error| damaged(name, error))?;
-    Ok(Some(value))
+    let bytes = read_member(bundle, name).map_err(|finding| damaged(name, finding))?;
+    bytes
+        .map(|bytes| serde_json::from_slice(&bytes))
+        .transpose()
+        .map_err(|error| damaged(name, error))
 }
 
 fn damaged(name: &str, why: impl std::fmt::Display) -> Failure {
