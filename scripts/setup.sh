@@ -112,6 +112,7 @@ install_system_packages() {
 
 # Ubuntu has Chromium as a snap only, which does not run everywhere.
 has_package() {
+  have apt-get || return 1
   refresh_package_lists "$1"
   apt-cache show "$1" >/dev/null 2>&1
 }

@@ -6,6 +6,7 @@ mod support;
 mod age;
 mod consistency;
 mod copy;
+mod diff;
 mod export;
 mod failures;
 mod golden;

@@ -444,6 +444,8 @@ fn unique(rows: Vec<Row>) -> Vec<Row> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn as_the_plainest_comparison_says(
         first in rows(), second in rows(), a_part in (1..9usize, 1..9usize), memory in 0..4000u64,

@@ -4,6 +4,7 @@ pub(crate) mod backup;
 pub(crate) mod base;
 pub(crate) mod copy;
 pub(crate) mod demo;
+pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod export;
 pub(crate) mod inspect;

@@ -196,7 +196,9 @@ impl Shown {
         self.text.len() as u64 != self.bytes
     }
 
-    fn of(text: &str) -> Self {
+    /// The value with that text.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
         let fits = |end: &usize| text.is_char_boundary(*end);
         let end = (0..=CUT.min(text.len())).rev().find(fits).unwrap_or(0);
         Self {
