@@ -115,6 +115,8 @@ pub(crate) async fn run_with(args: BackupArgs, log: LogBuffer) -> Result<Code, F
         .run(&run, writer, &plan, describe.as_ref())
         .await
         .map_err(|failure| with_leftover(failure, &path))?;
+    // With it goes the sink's list of members: the page reads the manifest, which is as large.
+    drop(run);
     let page = match args.no_report {
         true => None,
         false => Some(page_beside(&outcome)),

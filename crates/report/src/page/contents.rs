@@ -146,8 +146,8 @@ fn around(facts: &Facts<'_>) -> Markup {
                 (counted(of(TableRole::Model).count() as u64, "model table", "model tables")) ", "
                 (counted(of(TableRole::Relation).count() as u64, "many2many table", "many2many tables"))
                 " with " (counted(relations, "row", "rows")) ", and "
-                (counted(support.len() as u64, "table", "tables"))
-                " that travel with them: attachments, external ids, chatter, numbering, and what \
+                (counted(support.len() as u64, "table that travels", "tables that travel"))
+                " with them: attachments, external ids, chatter, numbering, and what \
                  identifies the users, companies and partners that rows refer to."
             }
             @if !support.is_empty() {

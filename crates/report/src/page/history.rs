@@ -25,7 +25,7 @@ pub(super) fn section(facts: &Facts<'_>) -> Markup {
                      under the last, so all of it is of one moment."
                 }
             }
-            @if let Some(resumed) = &facts.run.resumed { p { (text(resumed)) "." } }
+            @if let Some(resumed) = &facts.run.resumed { p { "The last run began by " (text(resumed)) "." } }
             @if !manifest.generations.is_empty() {
                 (table(
                     "Sets of snapshots (generations)",

@@ -125,12 +125,15 @@ fn plot(facts: &Facts<'_>, scale: &Scale) -> Markup {
                 @for at in &facts.run.barriers {
                     @let x = scale.share(*at);
                     line x1=(percent(x)) x2=(percent(x)) y1="18" y2=(bottom) class="barrier" {}
-                    text x=(percent(x)) y="13" class={ "strong " (anchor(x)) } { "barrier" }
+                    // Earlier ones are of generations that were given up.
+                    @if Some(at) == facts.run.barriers.last() {
+                        text x=(percent(x)) y="13" class={ "strong " (anchor(x)) } { "barrier" }
+                    }
                 }
                 @for (component, top) in components.iter().zip((HEAD..).step_by(ROW as usize)) {
                     text x="0" y=(top + 14) { (title(*component)) }
                     @for span in spans.iter().filter(|span| span.component == *component) {
-                        (bar(scale, span, top))
+                        (bar(facts, scale, span, top))
                     }
                 }
             }
@@ -142,9 +145,12 @@ fn plot(facts: &Facts<'_>, scale: &Scale) -> Markup {
     }
 }
 
-fn bar(scale: &Scale, span: &Span, top: u32) -> Markup {
+fn bar(facts: &Facts<'_>, scale: &Scale, span: &Span, top: u32) -> Markup {
     let start = scale.share(span.from);
-    let end = scale.share(span.to.unwrap_or(scale.to)).max(start);
+    // When work was given up is not logged; it was before the barrier was passed again.
+    let again = facts.run.barriers.last().filter(|last| **last > span.from);
+    let given_up = again.copied().unwrap_or(scale.to);
+    let end = scale.share(span.to.unwrap_or(given_up)).max(start);
     let faint = if span.to.is_none() { "faint " } else { "" };
     html! {
         rect x=(percent(start)) width=(percent((end - start).max(0.004))) y=(top + 20) height="14" rx="3"

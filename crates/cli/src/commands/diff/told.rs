@@ -205,33 +205,44 @@ fn files(store: &StoreDiff) -> String {
 }
 
 fn verdict(found: &BundleDiff) -> String {
-    let tables = found
+    let differ = found
         .tables
         .iter()
         .filter(|table| !table.is_equal())
         .count();
-    let stores = found
-        .stores
-        .iter()
-        .filter(|store| !store.is_equal())
-        .count();
+    let mut parts = vec![of(differ, found.tables.len(), "table", "tables")];
+    if !found.stores.is_empty() {
+        let differ = found
+            .stores
+            .iter()
+            .filter(|store| !store.is_equal())
+            .count();
+        parts.push(of(
+            differ,
+            found.stores.len(),
+            "store of files",
+            "stores of files",
+        ));
+    }
+    match found.versions.len() {
+        0 => {}
+        1 => parts.push("1 version".to_owned()),
+        many => parts.push(format!("{many} versions")),
+    }
+    let verdict = match found.is_equal() {
+        true => "nothing differs",
+        false => "different",
+    };
     let partial = match found.is_partial() {
         true => "; not everything could be compared",
         false => "",
     };
-    if found.is_equal() {
-        return format!(
-            "nothing differs: {} tables, {} of files and dumps{partial}\n",
-            found.tables.len(),
-            found.stores.len()
-        );
-    }
-    format!(
-        "different: {tables} of {} tables, {stores} of {} of files and dumps, {} versions{partial}\n",
-        found.tables.len(),
-        found.stores.len(),
-        found.versions.len()
-    )
+    format!("{verdict}: {}{partial}\n", parts.join(", "))
+}
+
+/// `3 of 115 tables`
+fn of(differ: usize, all: usize, one: &str, many: &str) -> String {
+    format!("{differ} of {all} {}", if all == 1 { one } else { many })
 }
 
 #[cfg(test)]
