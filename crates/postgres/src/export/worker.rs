@@ -58,10 +58,15 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Works until the queue is empty and gives the session back. When it ends early, the session
-    /// may be in the middle of a stream and is cut off.
+    /// Works until the queue is empty or somebody stops it, in the middle of whatever it waits for,
+    /// and gives the session back. When it ends early, the session may be in the middle of a stream
+    /// and is cut off.
     pub(super) async fn work(self) -> (Session, Result<(), Failure>) {
-        let outcome = self.work_off().await;
+        let outcome = tokio::select! {
+            biased;
+            () = self.stop.raised() => Ok(()),
+            outcome = self.work_off() => outcome,
+        };
         if outcome.is_err() || self.stop.is_raised() {
             self.session.abort().await;
         }
