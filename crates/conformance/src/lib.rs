@@ -18,7 +18,6 @@
 mod bundle;
 mod faulty;
 mod memory;
-mod memory_bundle;
 pub mod reader;
 pub mod sink;
 pub mod source;
@@ -27,7 +26,6 @@ pub mod target;
 pub use bundle::MemoryBundle;
 pub use faulty::{Fault, Faulty};
 pub use memory::MemorySink;
-pub use memory_bundle::MemoryBundle;
 
 use std::{future::Future, pin::pin, task::Poll};
 
