@@ -7,6 +7,7 @@
 #
 #   .test-env/venv            pinned Python packages (tests/support/requirements*.txt)
 #   .test-env/venv-chroma05   the older ChromaDB (test only)
+#   .test-env/tools           mdbook, built from its source (test only)
 #   .test-env/env.sh          the paths that demo and tests read from the environment
 #   .test-env/setup.log       the output of the installers, for when something fails
 #
@@ -22,6 +23,7 @@ env_dir=${ARKSTREAM_TEST_ENV:-$root/.test-env}
 log=$env_dir/setup.log
 min_rust=90 # 1.90
 min_node=18
+mdbook_version=0.5.4
 
 main() {
   local mode=${1:-}
@@ -46,6 +48,7 @@ main() {
     make_chroma05_venv
     install_node_packages "$support/age"
     install_node_packages "$support/page"
+    install_mdbook
   fi
   write_env_file
 }
@@ -269,6 +272,15 @@ install_node_packages() {
   echo "$key" >"$stamp"
 }
 
+# --- Rust ------------------------------------------------------------------------------------
+
+install_mdbook() {
+  [[ $("$env_dir/tools/bin/mdbook" --version 2>/dev/null) == "mdbook v$mdbook_version" ]] && return
+  say "building mdbook $mdbook_version (the first time this takes some minutes)"
+  run "cargo install mdbook" cargo install mdbook --locked --version "$mdbook_version" \
+    --no-default-features --root "$env_dir/tools"
+}
+
 # --- paths -----------------------------------------------------------------------------------
 
 write_env_file() {
@@ -299,6 +311,9 @@ write_env_file() {
       else
         say "note: no Chromium or Chrome was found; name one in ARKSTREAM_TEST_CHROMIUM, or its tests will be left out" >&2
       fi
+    fi
+    if [[ -x $env_dir/tools/bin/mdbook ]]; then
+      export_path ARKSTREAM_TEST_MDBOOK "$env_dir/tools/bin/mdbook"
     fi
   )
   if [[ ! -f $env_dir/env.sh || $(<"$env_dir/env.sh") != "$new" ]]; then

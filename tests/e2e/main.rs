@@ -8,6 +8,7 @@ mod consistency;
 mod copy;
 mod diff;
 mod export;
+mod documented;
 mod failures;
 mod golden;
 mod increment;

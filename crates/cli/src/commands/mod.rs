@@ -8,6 +8,7 @@ pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod export;
 pub(crate) mod inspect;
+pub(crate) mod manuals;
 pub(crate) mod report;
 pub(crate) mod restore;
 pub(crate) mod salvage;
