@@ -1,6 +1,7 @@
 //! `arkstream export`: a bundle's rows for other programs.
 
 mod files;
+mod spreadsheet;
 
 use std::path::Path;
 

@@ -6,10 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use async_trait::async_trait;
 use chrono::Utc;
 use futures::future::join_all;
 
-use arkstream_format::{Component, Generation, ModelEntry, Omission, RunId};
+use arkstream_format::{Component, Generation, ModelEntry, Omission, RunId, TableEntry};
 use arkstream_pipeline::{
     BundleSink, Event, Failure, FailureKind, Published, Run, Source, SourceReport, fault,
 };
@@ -26,9 +27,23 @@ pub const BARRIER_ATTEMPTS: u32 = 6;
 /// Generations in one run at most: a server that fails each time will not be helped by trying.
 const GENERATIONS: u32 = 20;
 
+/// Something that is made of the rows that are in the bundle, before it is described and published.
+#[async_trait]
+pub trait Afterwards: Send + Sync {
+    /// Adds its members to the run's sink. `models` are those that the list of models will name.
+    async fn make(
+        &self,
+        run: &Run,
+        generation: &Generation,
+        tables: &[TableEntry],
+        models: &[ModelEntry],
+    ) -> Result<(), Failure>;
+}
+
 /// A backup of a set of sources.
 pub struct Backup {
     sources: Vec<Box<dyn Source>>,
+    afterwards: Vec<Box<dyn Afterwards>>,
     run_id: RunId,
     version: String,
     started: Instant,
@@ -59,6 +74,7 @@ impl Backup {
         sources.sort_by_key(|source| streaming_rank(source.component()));
         Self {
             sources,
+            afterwards: Vec::new(),
             run_id,
             version: version.to_owned(),
             started: Instant::now(),
@@ -70,6 +86,13 @@ impl Backup {
     #[must_use]
     pub fn retry_for(mut self, limit: Duration) -> Self {
         self.retry_for = limit;
+        self
+    }
+
+    /// Makes something of the rows when all sources have streamed and let go.
+    #[must_use]
+    pub fn afterwards(mut self, step: impl Afterwards + 'static) -> Self {
+        self.afterwards.push(Box::new(step));
         self
     }
 
@@ -109,6 +132,15 @@ impl Backup {
             });
         }
         let (run, generation, report) = self.stream_patiently(run, sink.as_ref(), plan).await?;
+        for step in &self.afterwards {
+            let models = describe.model_list();
+            if let Err(failure) = step.make(&run, &generation, &report.tables, &models).await {
+                run.cancel.raise();
+                // As after a failure of a source.
+                let _ = sink.sync().await;
+                return Err(failure);
+            }
+        }
         // Everything is read; what is left takes no time and is not interrupted any more, so that
         // nobody is told "interrupted" while the bundle appears.
         self.conclude(&run, sink.as_ref(), describe, &generation, &report)

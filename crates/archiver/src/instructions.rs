@@ -90,6 +90,15 @@ fn write_all(
             member_names::ODOO_DUMP
         )?;
     }
+    if has(members, Component::Xlsx) {
+        writeln!(out, "## The spreadsheet\n")?;
+        writeln!(
+            out,
+            "`{}` shows the rows to people. Its sheet \"About\" lists what does not fit into cells. Nothing \
+             is restored from it.\n",
+            member_names::XLSX
+        )?;
+    }
     if !finished.omissions.is_empty() {
         writeln!(out, "## What is not in this bundle\n")?;
         for omission in &finished.omissions {

@@ -23,5 +23,5 @@ mod plan;
 
 pub use arkstream_pipeline::{BundleSink, Source};
 pub use describe::{Describe, StackFacts};
-pub use drive::{BARRIER_ATTEMPTS, Backup, Outcome};
+pub use drive::{Afterwards, BARRIER_ATTEMPTS, Backup, Outcome};
 pub use plan::{BackupPlan, PlannedComponent};

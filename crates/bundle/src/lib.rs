@@ -43,6 +43,7 @@ mod offers;
 mod older;
 mod opening;
 mod publish;
+mod readable;
 mod reader;
 mod resume;
 pub mod salvage;

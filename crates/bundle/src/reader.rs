@@ -140,20 +140,29 @@ impl BundleReader for BundleFile {
     }
 
     fn read_chunk(&self, member: &Member, index: usize) -> Result<Bytes, Finding> {
-        let place = |bytes| Place {
-            member: Some(member.name.clone()),
-            chunk: Some(index),
-            bytes,
-        };
-        let chunk = member
-            .chunks
-            .get(index)
-            .ok_or_else(|| Finding::damage(place(None), "there is no such chunk"))?;
-        let end = chunk.offset.saturating_add(chunk.stored_len.into());
-        let damage = |what: String| Finding::damage(place(Some((chunk.offset, end))), what);
-        let proven = read_proven(self.file.as_ref(), member.compression, chunk).map_err(damage)?;
-        Ok(proven.raw)
+        read_chunk(self.file.as_ref(), member, index)
     }
+}
+
+/// The raw bytes of a member's chunk, hashes checked.
+pub(crate) fn read_chunk(
+    file: &dyn DiskFile,
+    member: &Member,
+    index: usize,
+) -> Result<Bytes, Finding> {
+    let place = |bytes| Place {
+        member: Some(member.name.clone()),
+        chunk: Some(index),
+        bytes,
+    };
+    let chunk = member
+        .chunks
+        .get(index)
+        .ok_or_else(|| Finding::damage(place(None), "there is no such chunk"))?;
+    let end = chunk.offset.saturating_add(chunk.stored_len.into());
+    let damage = |what: String| Finding::damage(place(Some((chunk.offset, end))), what);
+    let proven = read_proven(file, member.compression, chunk).map_err(damage)?;
+    Ok(proven.raw)
 }
 
 /// A chunk's bytes that have all their hashes.

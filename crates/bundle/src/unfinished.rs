@@ -107,10 +107,13 @@ impl UnfinishedFolder {
     /// [`FailureKind::Refused`] when anything else has the name or another run fills it.
     pub fn begin(target: &Path) -> Result<Self, Failure> {
         let refused = |error| refused(target, error);
+        // `rows/` is `rows`, and `.` has a name too.
+        let target = &match target.file_name() {
+            Some(_) => target.components().collect::<PathBuf>(),
+            None => target.canonicalize().map_err(refused)?,
+        };
         check_free(target)?;
-        let mut partial = target.as_os_str().to_owned();
-        partial.push(FOLDER_SUFFIX);
-        let partial = PathBuf::from(partial);
+        let partial = Self::partial(target);
         if let Some(above) = target
             .parent()
             .filter(|above| !above.as_os_str().is_empty())
@@ -144,6 +147,24 @@ impl UnfinishedFolder {
             _lock: lock,
             published: false,
         })
+    }
+
+    fn partial(target: &Path) -> PathBuf {
+        let mut partial = target.as_os_str().to_owned();
+        partial.push(FOLDER_SUFFIX);
+        partial.into()
+    }
+
+    /// Removes what a killed run left of the folder, if anything.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn tidy(target: &Path) -> Result<(), Failure> {
+        match Self::partial(target).try_exists() {
+            Ok(false) => Ok(()),
+            // What is begun and given up is removed.
+            _ => Self::begin(target).map(drop),
+        }
     }
 
     /// The name that it will have.
@@ -282,9 +303,10 @@ mod tests {
     fn a_folder_appears_whole_or_not_at_all() {
         let root = tempfile::tempdir().unwrap();
         let target = root.path().join("out");
-        let folder = UnfinishedFolder::begin(&target).unwrap();
+        let folder = UnfinishedFolder::begin(&root.path().join("out/")).unwrap();
         folder.create("a/b").unwrap().write_all(b"x").unwrap();
         assert!(!target.exists());
+        assert_eq!(names(root.path()), ["out.arkstream.partial"]);
         let second = UnfinishedFolder::begin(&target).unwrap_err();
         assert!(second.why().contains("another run"), "{second}");
         drop(folder);

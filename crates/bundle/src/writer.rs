@@ -143,6 +143,8 @@ pub struct BundleWriter {
     compares: Arc<AtomicBool>,
     effort: Effort,
     older: Option<Arc<Older>>,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) partial: PathBuf,
 }
 
 impl BundleWriter {
@@ -200,6 +202,7 @@ impl BundleWriter {
         base: Option<BundleFile>,
     ) -> Result<Opened, Failure> {
         let file = claim(&place)?;
+        let (disk, partial) = (Arc::clone(&place.disk), place.paths.partial.clone());
         let (mut appender, resumed) = match begun(&place, file.as_ref(), &beginning, leftover)? {
             Some((begin, state, recheck)) => {
                 let (appender, resumed) = resume(place, file, begin, state, recheck, wait)?;
@@ -241,6 +244,8 @@ impl BundleWriter {
             compares: Arc::new(AtomicBool::new(resumed.is_some())),
             effort: Effort::default(),
             older,
+            disk,
+            partial,
         };
         Ok(Opened {
             writer,

@@ -31,7 +31,7 @@ pub(crate) use backup::{BackupArgs, CompressionChoice};
 pub(crate) use bundle::{BundleArgs, CatArgs, ExtractArgs, ReportArgs, SalvageArgs, VerifyArgs};
 pub(crate) use copy::CopyArgs;
 pub(crate) use diff::DiffArgs;
-pub(crate) use export::{ExportArgs, ExportFormat};
+pub(crate) use export::{ExportArgs, ExportFormat, XlsxArgs};
 pub(crate) use restore::{
     CredentialArgs, ForgetArgs, MissingReferenceArg, ModeArg, OnConflictArg, RestoreArgs,
     RestoresArgs, UndoArgs,
@@ -147,7 +147,8 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:
   arkstream export csv backup.zip rows/
   arkstream export parquet backup.zip rows/ --models 'ai.*,res.users'
-  arkstream export jsonl backup.zip rows/ --json")]
+  arkstream export jsonl backup.zip rows/ --json
+  arkstream export xlsx backup.zip rows.xlsx --models 'ai.*'")]
     Export {
         /// The kind of file.
         #[command(subcommand)]

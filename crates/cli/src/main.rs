@@ -18,6 +18,7 @@ mod progress;
 mod say;
 mod settings;
 mod sources;
+mod spreadsheet;
 mod units;
 
 use std::process::ExitCode;

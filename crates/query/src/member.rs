@@ -17,9 +17,9 @@ use parquet::{
 use arkstream_format::Member;
 use arkstream_pipeline::{BundleReader, Finding};
 
-/// The columns of a row group are read by turns, so the chunks that a row group spans (16 MiB, as the
-/// encoder cuts them) stay at hand.
-const KEPT_CHUNKS: usize = 5;
+/// The columns of a row group are read by turns, so the chunks that most row groups span (16 MiB before
+/// compression, as the encoder cuts them) stay at hand. Of a larger one some are read again.
+const KEPT_CHUNKS: usize = 3;
 
 /// A member of a bundle. Clones are one reader.
 #[derive(Clone)]

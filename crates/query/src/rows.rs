@@ -3,7 +3,7 @@
 //! The order is that of the parts in the manifest, and of the rows in each part: the order of the heap,
 //! not of ids. All batches have one schema, that of the first part; a part of another shape is damage.
 //!
-//! Peak memory: the footer of a part, five chunks of 4 MiB, a page per column that is read, and one
+//! Peak memory: the footer of a part, three chunks of 4 MiB, a page per column that is read, and one
 //! batch of some 8 MiB (a whole row group, 16 MiB or one row, where its size sits in a few rows). So it
 //! does not depend on how large a part is.
 
@@ -51,6 +51,17 @@ pub fn lost_parts<'a>(bundle: &dyn BundleReader, table: &'a TableEntry) -> Vec<&
         .filter(|(_, number)| number.is_none())
         .map(|(part, _)| part)
         .collect()
+}
+
+/// Bytes of the parts of a table that the bundle holds.
+#[must_use]
+pub fn stored_bytes(bundle: &dyn BundleReader, table: &TableEntry) -> u64 {
+    let members = &bundle.manifest().members;
+    let numbers = numbers(bundle, table).into_iter().flatten();
+    numbers
+        .filter_map(|number| members.get(number))
+        .map(|member| member.raw_len)
+        .sum()
 }
 
 /// For each part, its member's place in the manifest's list.

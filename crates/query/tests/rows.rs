@@ -5,9 +5,11 @@ use std::{collections::HashMap, sync::Arc};
 
 use arkstream_columnar::{EncodeOptions, PartEncoder};
 use arkstream_conformance::{MemoryBundle, MemorySink};
-use arkstream_format::{Component, Compression, PartEntry, TableEntry, TableRole};
+use arkstream_format::{
+    Component, Compression, Generator, Manifest, PartEntry, RunId, TableEntry, TableRole,
+};
 use arkstream_pipeline::{
-    Budget, BundleReader, Failure, FailureKind, MemberFacts, MemberSpec, Sink as _,
+    Budget, BundleReader, BundleSink as _, Failure, FailureKind, MemberFacts, MemberSpec, Sink as _,
 };
 use arkstream_query::{Rows, lost_parts};
 use arrow_array::{Array as _, Int64Array, RecordBatch, StringArray, cast::AsArray as _};
@@ -91,7 +93,13 @@ async fn bundle(parts: &[RecordBatch]) -> (MemoryBundle, TableEntry) {
         rows: entries.iter().map(|part| part.rows).sum(),
         parts: entries,
     };
-    (MemoryBundle::new(&sink, vec![table.clone()]), table)
+    let generator = Generator::new("conformance", "0");
+    let manifest = Manifest {
+        tables: vec![table.clone()],
+        ..Manifest::empty(RunId(String::new()), generator, Default::default())
+    };
+    let manifest = sink.publish(manifest).await.unwrap().manifest;
+    (MemoryBundle::of_sink(&sink, manifest), table)
 }
 
 fn ids(rows: Rows) -> Result<Vec<i64>, Failure> {
@@ -174,8 +182,11 @@ async fn a_part_of_many_chunks_is_read_whole() {
 #[tokio::test]
 async fn damage_is_told_with_its_place_and_ends_the_rows() {
     let parts = [batch(0, 300, |id| noise(id, 100_000))];
-    let (bundle, table) = bundle(&parts).await;
-    let bundle = bundle.damaged(&name(0), (4 << 20) + 17);
+    let (mut bundle, table) = bundle(&parts).await;
+    let chunk = &mut bundle.chunks.get_mut(&name(0)).unwrap()[1];
+    let mut bytes = chunk.take().unwrap().to_vec();
+    bytes[17] ^= 1;
+    *chunk = Some(bytes.into());
     let mut rows = Rows::open(Arc::new(bundle), &table).unwrap();
     let failure = rows.find_map(Result::err).unwrap();
     assert_eq!(failure.kind, FailureKind::Damaged);
@@ -194,8 +205,12 @@ async fn a_part_that_is_lost_or_short_is_not_passed_over_in_silence() {
         batch(10, 10, |_| String::new()),
         batch(20, 10, |_| String::new()),
     ];
-    let (whole, mut table) = bundle(&parts).await;
-    let lacking: Arc<dyn BundleReader> = Arc::new(whole.without(&name(1)));
+    let (mut lacking, mut table) = bundle(&parts).await;
+    lacking
+        .manifest
+        .members
+        .retain(|member| member.name != name(1));
+    let lacking: Arc<dyn BundleReader> = Arc::new(lacking);
     assert_eq!(lost_parts(lacking.as_ref(), &table), [&table.parts[1]]);
     let refused = Rows::open(lacking.clone(), &table).err().unwrap();
     assert!(refused.why().contains(&name(1)), "{refused}");

@@ -25,6 +25,12 @@ pub(crate) struct BackupArgs {
     /// is said here.  [default: balanced]
     #[arg(long, env = "ARKSTREAM_COMPRESSION", value_enum)]
     pub(crate) compression: Option<CompressionChoice>,
+    /// Add a spreadsheet of the rows, made of the bundle's own parts.
+    #[arg(long)]
+    pub(crate) xlsx: bool,
+    /// Where the spreadsheet's temporary files go.  [default: the folder of the bundle]
+    #[arg(long, value_name = "DIR", requires = "xlsx")]
+    pub(crate) temp: Option<PathBuf>,
     /// Discard what an interrupted run left at this output, and start over.
     #[arg(long, conflicts_with = "resume")]
     pub(crate) fresh: bool,

@@ -31,6 +31,7 @@ use crate::{
     say::say,
     settings::Settings,
     sources::{self, Stack},
+    spreadsheet::{self, Spreadsheet},
     units,
 };
 
@@ -88,6 +89,11 @@ pub(crate) async fn run_with(args: BackupArgs, log: LogBuffer) -> Result<Code, F
         return print_plan(&args, &plan, &notes, &path, &base);
     }
 
+    let temp = args.temp.clone().unwrap_or_else(|| folder_of(&path));
+    if args.xlsx {
+        spreadsheet::check_temp(&temp)?;
+    }
+
     let observer = progress::observer(args.progress);
     let wait = SpaceWait {
         limit: args.wait_for_space.unwrap_or_default(),
@@ -110,6 +116,12 @@ pub(crate) async fn run_with(args: BackupArgs, log: LogBuffer) -> Result<Code, F
     if let Some(resumed) = &resumed {
         run.begun_at = resumed.begun_at;
         tell_resumed(&run, resumed);
+    }
+    if args.xlsx {
+        backup = backup.afterwards(Spreadsheet {
+            bundle: writer.clone(),
+            temp,
+        });
     }
     let outcome = backup
         .run(&run, writer, &plan, describe.as_ref())
@@ -389,7 +401,11 @@ fn report(
 
 /// The default name needs a folder that exists.
 pub(crate) fn output_folder(out: Option<&std::path::Path>) -> PathBuf {
-    let path = output::bundle_path(out, chrono::Local::now());
+    folder_of(&output::bundle_path(out, chrono::Local::now()))
+}
+
+/// The folder that a file stands in.
+pub(crate) fn folder_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
         _ => PathBuf::from("."),

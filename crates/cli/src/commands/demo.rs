@@ -56,6 +56,8 @@ pub(crate) async fn run(args: DemoArgs, log: LogBuffer) -> Result<Code, Failure>
             },
             out: Some(bundle.clone()),
             memory: None,
+            xlsx: false,
+            temp: None,
             fresh: false,
             base: None,
             resume: false,

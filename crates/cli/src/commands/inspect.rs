@@ -249,7 +249,8 @@ fn find<'a>(bundle: &'a BundleFile, name: &str) -> Result<&'a Member, Failure> {
     })
 }
 
-fn read_member(bundle: &BundleFile, name: &str) -> Result<Vec<u8>, Failure> {
+/// The bytes of a member that is known to be small.
+pub(crate) fn read_member(bundle: &BundleFile, name: &str) -> Result<Vec<u8>, Failure> {
     let member = find(bundle, name)?;
     let mut bytes = Vec::new();
     copy_member(bundle, member, &mut bytes)?;

@@ -1,6 +1,6 @@
 //! All parts of a table as one Parquet file, with the metadata of its fields.
 //!
-//! Peak memory: one row group of 16 MiB in progress, one batch, and a dictionary page per column.
+//! Peak memory: a row group in progress of 16 MiB, and one batch.
 
 use std::{collections::HashMap, io::Write, sync::Arc};
 
@@ -18,7 +18,7 @@ use arkstream_pipeline::{Failure, FailureKind};
 use super::RowWriter;
 use crate::rows::with_schema;
 
-/// Encoded bytes at which a row group ends.
+/// Bytes in memory at which a row group ends.
 const ROW_GROUP: usize = 16 << 20;
 
 pub(super) struct ParquetWriter<W: Write + Send> {
@@ -51,7 +51,7 @@ impl<W: Write + Send> RowWriter for ParquetWriter<W> {
     fn write(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
         let batch = with_schema(batch, &self.schema).map_err(|error| failed(error.into()))?;
         self.writer.write(&batch).map_err(failed)?;
-        if self.writer.in_progress_size() >= ROW_GROUP {
+        if self.writer.memory_size() >= ROW_GROUP {
             self.writer.flush().map_err(failed)?;
         }
         Ok(())

@@ -13,7 +13,7 @@ use serde_json::json;
 use arkstream_bundle::{BundleFile, UnfinishedFolder};
 use arkstream_format::{Component, PartEntry, TableEntry};
 use arkstream_pipeline::{BundleReader, Cancel, Event, Failure, FailureKind, fault};
-use arkstream_query::{Format, Rows, lost_parts};
+use arkstream_query::{Format, Rows, file_name, lost_parts, stored_bytes};
 
 use super::chosen::{Chosen, choose};
 use crate::{args::ExportArgs, exit::Code, memory, output, progress, units};
@@ -48,7 +48,7 @@ pub(super) fn run(args: &ExportArgs, format: Format, cancel: &Cancel) -> Result<
         component,
         bytes: chosen
             .iter()
-            .map(|chosen| stored(&bundle, chosen.table))
+            .map(|chosen| stored_bytes(bundle.as_ref(), chosen.table))
             .sum(),
         items: chosen.len() as u64,
     });
@@ -60,7 +60,7 @@ pub(super) fn run(args: &ExportArgs, format: Format, cancel: &Cancel) -> Result<
         let Some(written) = written else { continue };
         observer.event(&Event::Read {
             component,
-            bytes: stored(&bundle, chosen.table),
+            bytes: stored_bytes(bundle.as_ref(), chosen.table),
         });
         done.push(written);
     }
@@ -71,18 +71,6 @@ pub(super) fn run(args: &ExportArgs, format: Format, cancel: &Cancel) -> Result<
         true => Code::Complete,
         false => Code::LeftOut,
     })
-}
-
-/// Bytes of a table's parts.
-fn stored(bundle: &Arc<dyn BundleReader>, table: &TableEntry) -> u64 {
-    let parts: std::collections::BTreeSet<&str> = table
-        .parts
-        .iter()
-        .map(|part| part.member.as_str())
-        .collect();
-    let members = bundle.manifest().members.iter();
-    let of_it = members.filter(|member| parts.contains(member.name.as_str()));
-    of_it.map(|member| member.raw_len).sum()
 }
 
 fn lost(bundle: &Arc<dyn BundleReader>, table: &TableEntry) -> Vec<Omitted> {
@@ -110,7 +98,7 @@ fn write(
         return Ok(None);
     }
     let rows = Rows::open_remaining(Arc::clone(bundle), table)?;
-    let name = format!("{}.{}", chosen.name, format.extension());
+    let name = format!("{}.{}", file_name(&chosen.name), format.extension());
     let file = folder.create(&name)?;
     let mut out = Counted {
         out: BufWriter::with_capacity(256 << 10, &file),

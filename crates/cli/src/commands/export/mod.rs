@@ -2,6 +2,7 @@
 
 mod chosen;
 mod files;
+mod workbook;
 
 use arkstream_pipeline::{Cancel, Failure, FailureKind};
 use arkstream_query::Format;
@@ -14,6 +15,7 @@ pub(crate) async fn run(format: ExportFormat) -> Result<Code, Failure> {
     tokio::task::spawn_blocking(move || match &format {
         ExportFormat::Csv(args) => files::run(args, Format::Csv, &cancel),
         ExportFormat::Jsonl(args) => files::run(args, Format::Jsonl, &cancel),
+        ExportFormat::Xlsx(args) => workbook::run(args, &cancel),
         ExportFormat::Parquet(args) => files::run(args, Format::Parquet, &cancel),
     })
     .await
