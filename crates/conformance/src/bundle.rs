@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arkstream_format::{
     CHUNK_SIZE, Chunk, Component, Compression, Crc32, Digest, Generator, Manifest, Member, RunId,
-    TableEntry,
 };
 use arkstream_pipeline::{Budget, BundleReader, Cancel, Finding, Observer, Place, Restoring};
 use bytes::Bytes;
@@ -44,34 +43,6 @@ impl MemoryBundle {
             chunks: chunks.collect(),
             manifest,
         }
-    }
-
-    /// The finished members of `sink`, with these tables.
-    #[must_use]
-    pub fn new(sink: &MemorySink, tables: Vec<TableEntry>) -> Self {
-        let mut manifest = Self::default().manifest;
-        let names = sink.contents().into_keys();
-        manifest.members = names.map(|name| sink.member(&name)).collect();
-        manifest.tables = tables;
-        Self::of_sink(sink, manifest)
-    }
-
-    /// Flips a bit of a member. Panics when there is no such byte.
-    #[must_use]
-    pub fn damaged(mut self, name: &str, at: usize) -> Self {
-        let chunks = self.chunks.get_mut(name).unwrap();
-        let chunk = chunks[at / CHUNK_SIZE].as_mut().unwrap();
-        let mut bytes = chunk.to_vec();
-        bytes[at % CHUNK_SIZE] ^= 1;
-        *chunk = bytes.into();
-        self
-    }
-
-    /// Loses a member, as a salvaged bundle has.
-    #[must_use]
-    pub fn without(mut self, name: &str) -> Self {
-        self.manifest.members.retain(|member| member.name != name);
-        self
     }
 
     /// Adds a member of these chunks.

@@ -9,9 +9,12 @@ use std::{
 use arkstream_columnar::{EncodeOptions, PartEncoder};
 use arkstream_conformance::{MemoryBundle, MemorySink};
 use arkstream_format::{
-    ColumnEncoding, ColumnEntry, Component, Compression, PartEntry, TableEntry, TableRole,
+    ColumnEncoding, ColumnEntry, Component, Compression, Generator, Manifest, PartEntry, RunId,
+    TableEntry, TableRole,
 };
-use arkstream_pipeline::{Budget, BundleReader, FailureKind, MemberFacts, MemberSpec, Sink as _};
+use arkstream_pipeline::{
+    Budget, BundleReader, BundleSink as _, FailureKind, MemberFacts, MemberSpec, Sink as _,
+};
 use arkstream_query::diff::{DiffOptions, In, Kind, TableDiff, diff};
 use arrow_array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema};
@@ -152,8 +155,18 @@ impl Table {
                 kept_by: None,
             });
         }
-        MemoryBundle::new(&sink, vec![self.entry(parts)])
+        published(&sink, vec![self.entry(parts)]).await
     }
+}
+
+async fn published(sink: &MemorySink, tables: Vec<TableEntry>) -> MemoryBundle {
+    let generator = Generator::new("conformance", "0");
+    let manifest = Manifest {
+        tables,
+        ..Manifest::empty(RunId(String::new()), generator, Default::default())
+    };
+    let manifest = sink.publish(manifest).await.unwrap().manifest;
+    MemoryBundle::of_sink(sink, manifest)
 }
 
 fn reader(bundle: MemoryBundle) -> Arc<dyn BundleReader> {
@@ -347,7 +360,12 @@ async fn what_is_lost_is_not_compared_and_what_is_damaged_is_an_error() {
         limit: 0,
         only: Vec::new(),
     };
-    let lost = reader(table.bundle().await.without(name));
+    let mut without = table.bundle().await;
+    without
+        .manifest
+        .members
+        .retain(|member| member.name != name);
+    let lost = reader(without);
     let found = diff(&whole, &lost, &options).unwrap();
     assert!(found.is_partial());
     let why = found.tables[0].left_out.as_ref().unwrap();
@@ -357,7 +375,12 @@ async fn what_is_lost_is_not_compared_and_what_is_damaged_is_an_error() {
         number: 2,
         ..table.clone()
     };
-    let damaged = reader(other.bundle().await.damaged(name, 500));
+    let mut flipped = other.bundle().await;
+    let chunk = flipped.chunks.get_mut(name).unwrap()[0].as_mut().unwrap();
+    let mut bytes = chunk.to_vec();
+    bytes[500] ^= 1;
+    *chunk = bytes.into();
+    let damaged = reader(flipped);
     let failure = diff(&whole, &damaged, &options).unwrap_err();
     assert_eq!(failure.kind, FailureKind::Damaged);
 
@@ -380,7 +403,7 @@ async fn a_table_without_rows_and_one_that_is_not_there() {
     assert_eq!(ids(&found, Kind::Added), [0, 1], "the smallest two");
     let found = compare(&some, &none, 1 << 20, 2).await;
     assert_eq!((found.added, found.removed), (0, 5));
-    let empty = reader(MemoryBundle::new(&MemorySink::default(), Vec::new()));
+    let empty = reader(published(&MemorySink::default(), Vec::new()).await);
     let options = DiffOptions {
         memory: 0,
         limit: 0,

@@ -83,7 +83,7 @@ fn write(out: &Path, page: &str) -> Result<(), Failure> {
         )
         .help("choose another name with --out, or remove it yourself"));
     }
-    durable::write_atomically(out, page.as_bytes()).map_err(refused)
+    durable::write_or_leave_nothing(out, page.as_bytes()).map_err(refused)
 }
 
 fn replaceable(out: &Path) -> io::Result<bool> {

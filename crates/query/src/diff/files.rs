@@ -7,13 +7,12 @@ use arkstream_pipeline::{BundleReader, Failure, FailureKind};
 
 use super::{In, StoreDiff};
 
-/// Everything that is no table and no description.
-const STORES: [Component; 5] = [
+/// Everything that is no table and no description, and not made of the tables as the spreadsheet is.
+const STORES: [Component; 4] = [
     Component::Filestore,
     Component::Graph,
     Component::Chroma,
     Component::OdooDump,
-    Component::Xlsx,
 ];
 
 pub(super) fn compare(
