@@ -309,6 +309,21 @@ async fn equal_parts_are_not_read_and_equal_rows_in_other_parts_are_equal() {
 }
 
 #[tokio::test]
+async fn a_part_that_is_there_twice_is_equal_to_one_part_once() {
+    let first = Table {
+        rows_a_part: 10,
+        primary_key: false,
+        ..Table::of(plain(0..10))
+    };
+    let mut second = first.clone();
+    second.rows.extend(plain(0..10));
+    let found = compare(&first, &second, 1 << 20, 9).await;
+    assert_eq!((found.added, found.removed), (10, 0));
+    let found = compare(&second, &first, 1 << 20, 9).await;
+    assert_eq!((found.added, found.removed), (0, 10));
+}
+
+#[tokio::test]
 async fn columns_that_one_side_has_are_told_and_not_compared() {
     let first = Table::of(plain(0..50));
     let mut second = Table {
