@@ -1,7 +1,7 @@
 //! The page: its frame, and a file for each of its sections.
 //!
 //! Everything is written by `maud`, which escapes each text where it is written. Texts from the bundle go
-//! through [`text`] besides, which makes control characters visible. There are no `style` attributes, no
+//! through `text` besides, which makes control characters visible. There are no `style` attributes, no
 //! scripts and no addresses: the policy forbids them, so nothing could be smuggled in by one that was
 //! forgotten. Plots are SVG with coordinates in percent, so they fill any width and their letters stay as
 //! large as all others.
