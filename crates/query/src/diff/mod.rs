@@ -3,7 +3,7 @@
 //! Rows are compared within a budget, whatever a table's size. Parts that are equal by the hash of what was
 //! exported cancel each other and are not read. Of what remains, the side with fewer rows is held as pairs of
 //! id and row hash, 24 bytes a row, and the other is streamed past it. Where the pairs do not fit, the rows
-//! are divided by a hash of their id and the remaining parts are read once for each share ([`rows`]).
+//! are divided by a hash of their id and the remaining parts are read once for each share (`diff::rows`).
 //!
 //! A table with one integer as its primary key is compared by id, so a row can be *changed*. Others are sets
 //! of rows, some of them more than once: a row is there on both sides, or it is *added* or *removed*.
