@@ -11,7 +11,8 @@
 #   .test-env/env.sh          the paths that demo and tests read from the environment
 #   .test-env/setup.log       the output of the installers, for when something fails
 #
-# Node packages go to tests/support/age/node_modules (test only), where Node looks for them.
+# Node packages go to tests/support/age/node_modules and tests/support/page/node_modules (test only), where
+# Node looks for them. ARKSTREAM_TEST_CHROMIUM names the Chromium or Chrome that looks at pages.
 # ARKSTREAM_TEST_ENV moves .test-env elsewhere. ARKSTREAM_BASE_PYTHON names the Python to build the
 # venvs from; otherwise the first one on PATH that is new enough is taken.
 set -euo pipefail
@@ -45,7 +46,8 @@ main() {
   if [[ $mode == test ]]; then
     add_to_venv "$env_dir/venv" "$support/requirements.txt" "$support/requirements-demo.txt"
     make_chroma05_venv
-    install_node_packages
+    install_node_packages "$support/age"
+    install_node_packages "$support/page"
     install_mdbook
   fi
   write_env_file
@@ -106,8 +108,24 @@ install_system_packages() {
     have openssl || wanted+=(openssl)
     have node || wanted+=(nodejs)
     have npm || wanted+=(npm)
+    find_chromium >/dev/null || ! has_package chromium || wanted+=(chromium)
   fi
   ((${#wanted[@]} == 0)) || apt_install "${wanted[@]}"
+}
+
+# Ubuntu has Chromium as a snap only, which does not run everywhere.
+has_package() {
+  have apt-get || return 1
+  refresh_package_lists "$1"
+  apt-cache show "$1" >/dev/null 2>&1
+}
+
+find_chromium() {
+  local name
+  for name in ${ARKSTREAM_TEST_CHROMIUM:-chromium google-chrome google-chrome-stable}; do
+    command -v "$name" && return
+  done
+  return 1
 }
 
 has_postgres_server() {
@@ -242,14 +260,15 @@ make_chroma05_venv() {
 
 # --- Node ------------------------------------------------------------------------------------
 
+# install_node_packages FOLDER: what its lock file says.
 install_node_packages() {
-  local major key stamp=$support/age/node_modules/.arkstream-key
+  local folder=$1 major key stamp=$1/node_modules/.arkstream-key
   major=$(node --version | sed -nE 's/^v([0-9]+)\..*/\1/p')
   ((${major:-0} >= min_node)) || fail "node $(node --version) is too old: $min_node or newer is needed."
-  key=$(cat "$support/age/package.json" "$support/age/package-lock.json" | sha256sum | cut -d' ' -f1)
+  key=$(cat "$folder/package.json" "$folder/package-lock.json" | sha256sum | cut -d' ' -f1)
   is_current "$stamp" "$key" && return
-  say "installing Node packages"
-  run "npm ci" npm ci --prefix "$support/age" --no-audit --no-fund --ignore-scripts
+  say "installing Node packages of ${folder##*/}"
+  run "npm ci" npm ci --prefix "$folder" --no-audit --no-fund --ignore-scripts
   echo "$key" >"$stamp"
 }
 
@@ -265,7 +284,7 @@ install_mdbook() {
 # --- paths -----------------------------------------------------------------------------------
 
 write_env_file() {
-  local new pg18
+  local new pg18 chromium
   new=$(
     echo '# Written by scripts/setup.sh; source it to run single tests by hand.'
     export_path ARKSTREAM_TEST_ENV "$env_dir"
@@ -284,6 +303,14 @@ write_env_file() {
     if [[ -f $support/age/node_modules/.arkstream-key ]]; then
       export_path ARKSTREAM_TEST_AGE_DIR "$support/age"
       export_path ARKSTREAM_TEST_NODE "$(command -v node)"
+    fi
+    if [[ -f $support/page/node_modules/.arkstream-key ]]; then
+      export_path ARKSTREAM_TEST_PAGE_DIR "$support/page"
+      if chromium=$(find_chromium); then
+        export_path ARKSTREAM_TEST_CHROMIUM "$chromium"
+      else
+        say "note: no Chromium or Chrome was found; name one in ARKSTREAM_TEST_CHROMIUM, or its tests will be left out" >&2
+      fi
     fi
     if [[ -x $env_dir/tools/bin/mdbook ]]; then
       export_path ARKSTREAM_TEST_MDBOOK "$env_dir/tools/bin/mdbook"

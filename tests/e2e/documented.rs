@@ -38,6 +38,7 @@ exec chroot "$new" "$@"
 /// What stands in the working folder before a document is followed.
 const FILES: &str = "
 cp bundle.zip backup.zip
+cp bundle.zip monday.zip
 cp bundle.zip tuesday.zip
 mkdir demo
 cp bundle.zip demo/bundle.zip

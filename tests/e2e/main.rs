@@ -6,6 +6,7 @@ mod support;
 mod age;
 mod consistency;
 mod copy;
+mod diff;
 mod documented;
 mod export;
 mod failures;

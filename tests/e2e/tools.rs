@@ -4,6 +4,7 @@ mod archives;
 mod commands;
 mod flips;
 mod instructions;
+mod page;
 mod report;
 mod salvage;
 mod trace;

@@ -15,7 +15,7 @@ use std::{
 
 use arkstream_format::Digest;
 
-use crate::disk::{Disk, DiskFile, FileId};
+use crate::disk::{Disk, DiskFile, FileId, beside, unlink_if_there};
 
 /// The disk of this machine.
 #[derive(Clone, Copy, Debug)]
@@ -133,6 +133,17 @@ fn rename_checked(from: &Path, to: &Path) -> io::Result<()> {
 /// As there.
 pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     LocalDisk.write_atomically(path, content)
+}
+
+/// The same, and where it fails nothing is left of it: for what no later run would replace.
+///
+/// # Errors
+/// As there.
+pub fn write_or_leave_nothing(path: &Path, content: &[u8]) -> io::Result<()> {
+    write_atomically(path, content).inspect_err(|_| {
+        // The failure is what is told, whether or not this succeeds.
+        let _ = unlink_if_there(&LocalDisk, &beside(path));
+    })
 }
 
 /// As [`Disk::remove`], on the disk of this machine.

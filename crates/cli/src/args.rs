@@ -11,6 +11,8 @@ mod backup;
 mod bundle;
 #[path = "args/copy.rs"]
 mod copy;
+#[path = "args/diff.rs"]
+mod diff;
 #[path = "args/export.rs"]
 mod export;
 #[path = "args/restore.rs"]
@@ -26,8 +28,9 @@ use clap::{
 use clap_complete::Shell;
 
 pub(crate) use backup::{BackupArgs, CompressionChoice};
-pub(crate) use bundle::{BundleArgs, CatArgs, ExtractArgs, SalvageArgs, VerifyArgs};
+pub(crate) use bundle::{BundleArgs, CatArgs, ExtractArgs, ReportArgs, SalvageArgs, VerifyArgs};
 pub(crate) use copy::CopyArgs;
+pub(crate) use diff::DiffArgs;
 pub(crate) use export::{ExportArgs, ExportFormat, XlsxArgs};
 pub(crate) use restore::{
     CredentialArgs, ForgetArgs, MissingReferenceArg, ModeArg, OnConflictArg, RestoreArgs,
@@ -75,7 +78,7 @@ impl Cli {
 const EXIT_CODES: &str = "Exit codes:
   0 complete   1 internal error   2 usage or configuration   3 finished, but something was left out
   4 damage found   5 incompatible versions   6 output or target refused (exists, locked)
-  7 source not reachable or tool missing   8 no space   130 interrupted";
+  7 source not reachable or tool missing   8 no space   9 compared bundles differ   130 interrupted";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -114,6 +117,21 @@ pub(crate) enum Command {
     Ls(BundleArgs),
     /// Show metadata, versions, generations, omissions.
     Show(BundleArgs),
+    /// Say what differs between two bundles: rows, files, columns, versions.
+    ///
+    /// Ends with 0 if nothing differs, with 9 if anything does.
+    #[command(after_help = "Examples:
+  arkstream diff monday.zip tuesday.zip
+  arkstream diff monday.zip tuesday.zip --model ai.message --limit 20
+  arkstream diff monday.zip tuesday.zip --json")]
+    Diff(DiffArgs),
+    /// Write a page that says what is in a bundle and how it came to be: one HTML file.
+    ///
+    /// It needs no network and no script. A backup leaves one beside its bundle.
+    #[command(after_help = "Examples:
+  arkstream report /backup/monday.zip                    (writes /backup/monday.zip.report.html)
+  arkstream report /backup/monday.zip -o /srv/www/last-night.html")]
+    Report(ReportArgs),
     /// Write one member's bytes to standard output, hashes checked on the way.
     Cat(CatArgs),
     /// Unpack a bundle, hashes checked on the way.

@@ -28,6 +28,8 @@ pub(crate) enum Code {
     Source = 7,
     /// No space left.
     NoSpace = 8,
+    /// Two bundles were compared, and differ.
+    Different = 9,
     /// Interrupted.
     Interrupted = 130,
 }

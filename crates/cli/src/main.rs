@@ -40,6 +40,8 @@ fn main() -> ExitCode {
         Command::Salvage(args) => block_on(commands::salvage::run(args)),
         Command::Ls(args) => commands::inspect::ls(&args),
         Command::Show(args) => commands::inspect::show(&args),
+        Command::Diff(args) => commands::diff::run(&args),
+        Command::Report(args) => commands::report::run(&args),
         Command::Cat(args) => commands::inspect::cat(&args),
         Command::Extract(args) => commands::inspect::extract(&args),
         Command::Copy(args) => block_on(commands::copy::run(args)),

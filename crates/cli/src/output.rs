@@ -1,13 +1,13 @@
 //! Where a bundle goes, and what is printed.
 
 use std::{
-    borrow::Cow,
     io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
 use chrono::{DateTime, Local};
 
+pub(crate) use arkstream_pipeline::words::harmless;
 use arkstream_pipeline::{Failure, FailureKind};
 
 /// What the default name of a bundle begins with.
@@ -23,27 +23,6 @@ pub(crate) fn bundle_path(out: Option<&Path>, now: DateTime<Local>) -> PathBuf {
         }
         Some(out) => out.to_owned(),
     }
-}
-
-/// Text that a terminal shows as it is: control characters and those that change the direction of
-/// writing become visible escapes. Names come from databases and file systems, which hold anything.
-pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
-    let harmful = |c: char| {
-        (c.is_control() && c != '\n' && c != '\t')
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if !text.contains(harmful) {
-        return Cow::Borrowed(text);
-    }
-    let mut clean = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if harmful(c) {
-            clean.extend(c.escape_unicode());
-        } else {
-            clean.push(c);
-        }
-    }
-    Cow::Owned(clean)
 }
 
 /// Prints to standard output, [`harmless`]ly. A reader who has seen enough (`| head`) is no error.
@@ -103,15 +82,6 @@ pub(crate) fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_from_elsewhere_cannot_play_with_the_terminal() {
-        assert_eq!(harmless("plain ü ☃\n\ttext"), "plain ü ☃\n\ttext");
-        assert_eq!(
-            harmless("a\u{1b}[2Jb\u{202e}c\r"),
-            "a\\u{1b}[2Jb\\u{202e}c\\u{d}"
-        );
-    }
 
     #[test]
     fn a_folder_gets_the_default_name() {

@@ -28,12 +28,63 @@ pub(crate) fn observer(mode: ProgressMode) -> Arc<dyn Observer> {
         ProgressMode::Auto if stderr().is_terminal() => Box::new(Bars::default()),
         ProgressMode::Auto | ProgressMode::Plain => Box::new(Plain::default()),
     };
-    Arc::new(Logged { shown })
+    Arc::new(Logged {
+        shown,
+        tallies: Mutex::default(),
+    })
 }
 
 /// Passes events on, and logs those that belong into `logs/export_log.txt`.
 struct Logged {
     shown: Box<dyn Observer>,
+    tallies: Mutex<BTreeMap<Component, Tally>>,
+}
+
+/// What the log says of a component when it is complete. The report is made of it.
+#[derive(Default)]
+struct Tally {
+    /// Whether its first byte was read, and whether that was told: it may be before it is started.
+    reading: bool,
+    started: bool,
+    read: u64,
+    kept_members: u64,
+    kept_bytes: u64,
+}
+
+impl Logged {
+    fn tally<T>(&self, component: Component, then: impl FnOnce(&mut Tally) -> T) -> T {
+        let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        then(tallies.entry(component).or_default())
+    }
+
+    fn read(&self, component: Component, bytes: u64) {
+        let first = self.tally(component, |tally| {
+            tally.read += bytes;
+            !std::mem::replace(&mut tally.reading, true) && !tally.started
+        });
+        if first {
+            tracing::info!(%component, "reading");
+        }
+    }
+
+    fn started(&self, component: Component) {
+        self.tally(component, |tally| {
+            // What was started before was given up with its generation.
+            if tally.started {
+                *tally = Tally::default();
+            }
+            tally.started = true;
+        });
+        tracing::info!(%component, "started");
+    }
+
+    fn finished(&self, component: Component) {
+        let tally = self.tally(component, std::mem::take);
+        tracing::info!(
+            %component, read_bytes = tally.read, kept_members = tally.kept_members,
+            kept_bytes = tally.kept_bytes, "finished"
+        );
+    }
 }
 
 impl Observer for Logged {
@@ -44,8 +95,17 @@ impl Observer for Logged {
                 bytes,
                 items,
             } => tracing::info!(%component, bytes, items, "planned"),
-            Event::Started { component } => tracing::info!(%component, "started"),
-            Event::Finished { component } => tracing::info!(%component, "finished"),
+            Event::Started { component } => self.started(*component),
+            Event::Finished { component } => self.finished(*component),
+            Event::Read { component, bytes } => self.read(*component, *bytes),
+            Event::Kept {
+                component,
+                raw_bytes,
+                ..
+            } => self.tally(*component, |tally| {
+                tally.kept_members += 1;
+                tally.kept_bytes += raw_bytes;
+            }),
             Event::Barrier { skew } => tracing::info!(?skew, "all snapshots taken"),
             Event::Omitted(omission) => tracing::warn!(
                 component = %omission.component, what = %omission.what, reason = %omission.reason,
@@ -70,7 +130,6 @@ impl Observer for Logged {
                 stored_bytes,
                 ..
             } => tracing::info!(name, rows, raw_bytes, stored_bytes, "member"),
-            Event::Read { .. } | Event::Kept { .. } => {}
         }
         self.shown.event(event);
     }

@@ -80,6 +80,8 @@ pub(crate) struct Settings {
     retry_for: Option<String>,
     /// `--wait-for-space`, such as `1h`
     wait_for_space: Option<String>,
+    /// `--no-report`
+    pub(crate) no_report: bool,
 }
 
 impl Settings {

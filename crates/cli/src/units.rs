@@ -2,30 +2,7 @@
 
 use std::time::Duration;
 
-/// `1.5 GiB`; below 1 KiB exact.
-pub(crate) fn size(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["B", "KiB", "MiB", "GiB"] {
-        if value < 1024.0 {
-            return match unit {
-                "B" => format!("{bytes} B"),
-                unit => format!("{value:.1} {unit}"),
-            };
-        }
-        value /= 1024.0;
-    }
-    format!("{value:.1} TiB")
-}
-
-/// `1h02m`, `3m05s`, `4.2s`.
-pub(crate) fn duration(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match seconds {
-        0..60 => format!("{:.1}s", time.as_secs_f64()),
-        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
-    }
-}
+pub(crate) use arkstream_pipeline::words::{duration, size};
 
 /// Reads `256MiB`, `1g`, `65536`. Units are powers of 1024; `MB` means the same as `MiB`.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
@@ -88,13 +65,5 @@ mod tests {
         assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
         assert!(parse_duration("-1").is_err());
         assert!(parse_duration("1e400").is_err());
-    }
-
-    #[test]
-    fn sizes_and_times_read_well() {
-        assert_eq!(size(1023), "1023 B");
-        assert_eq!(size(3 << 29), "1.5 GiB");
-        assert_eq!(duration(Duration::from_millis(4210)), "4.2s");
-        assert_eq!(duration(Duration::from_secs(3725)), "1h02m");
     }
 }

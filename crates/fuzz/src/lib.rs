@@ -20,7 +20,7 @@ mod args;
 #[allow(dead_code)]
 #[path = "../../cli/src/settings.rs"]
 mod settings;
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 #[path = "../../cli/src/units.rs"]
 mod units;
 

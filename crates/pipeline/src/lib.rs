@@ -23,6 +23,7 @@ mod run;
 mod sink;
 mod source;
 mod target;
+pub mod words;
 
 pub use budget::{Budget, Permit};
 pub use cancel::Cancel;
@@ -31,7 +32,7 @@ pub use file::{file_proof, whole_chunks};
 pub use folder_claim::FolderClaim;
 pub use member_bytes::MemberBytes;
 pub use progress::{Event, Observer, Silent};
-pub use reader::{BundleReader, ContentCheck, Finding, Place, Severity};
+pub use reader::{BundleReader, ContentCheck, Finding, Place, Severity, read_member};
 pub use run::Run;
 pub use sink::{
     BundleSink, Kept, MemberFacts, MemberSpec, MemberWriter, PendingReceipt, Published, Receipt,

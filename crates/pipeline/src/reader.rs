@@ -33,6 +33,23 @@ pub trait BundleReader: Send + Sync {
     fn read_chunk(&self, member: &Member, index: usize) -> Result<Bytes, Finding>;
 }
 
+/// All bytes of the member of that name, for members that are small: descriptions. `None` if the bundle has
+/// no such member.
+///
+/// # Errors
+/// The first damage that is met.
+pub fn read_member(bundle: &dyn BundleReader, name: &str) -> Result<Option<Vec<u8>>, Finding> {
+    let mut members = bundle.manifest().members.iter();
+    let Some(member) = members.find(|member| member.name == name) else {
+        return Ok(None);
+    };
+    let mut bytes = Vec::new();
+    for index in 0..member.chunks.len() {
+        bytes.extend_from_slice(&bundle.read_chunk(member, index)?);
+    }
+    Ok(Some(bytes))
+}
+
 /// Looks at what a member means, once all its bytes are known to be good.
 pub trait ContentCheck: Send {
     /// What is checked, for people.

@@ -5,11 +5,13 @@
 //! * [`columns`] are the table's columns in such batches, a field and its companion together.
 //! * [`table_names`] are names for tables, one for each.
 //! * [`Format`] writes them as CSV, JSON lines or Parquet.
+//! * [`diff`] says what differs between two bundles.
 //!
 //! Nothing here knows where a bundle lies or what a table means.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod column;
+pub mod diff;
 mod large;
 mod naming;
 mod rows;

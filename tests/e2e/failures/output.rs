@@ -92,7 +92,7 @@ fn what_an_interrupted_run_left_is_kept_and_fresh_discards_it() {
     run(small_backup(&out).arg("--fresh")).ok();
     assert_eq!(
         files_below(out.parent().unwrap()),
-        ["bundle.zip", "bundle.zip.sha256"]
+        ["bundle.zip", "bundle.zip.report.html", "bundle.zip.sha256"]
     );
     run(crate::support::arkstream().arg("verify").arg(&out)).ok();
 }
@@ -163,12 +163,19 @@ fn a_disk_that_fills_up_at_any_moment_leaves_nothing_under_the_final_name() {
     let out = new_out();
     run(&mut small_backup(&out)).ok();
     let pages = std::fs::metadata(&out).unwrap().len() / 4096;
+    let pages_left_out = std::cell::Cell::new(0);
     let fits = |pages: u64| {
         let (ended, left) = on_a_small_disk(pages * 4);
         let published = left.iter().any(|name| name == "bundle.zip");
         let stderr = &ended.stderr;
         match ended.code {
             Some(0) => assert!(published, "{pages} pages: {left:?}"),
+            // Of a page that does not fit, nothing is left but what is said.
+            Some(3) => {
+                assert_eq!(left, ["bundle.zip", "bundle.zip.sha256"], "{pages} pages");
+                assert!(stderr.contains("left out: the report"), "{stderr}");
+                pages_left_out.set(pages_left_out.get() + 1);
+            }
             Some(8) => assert!(!published, "{pages} pages: {left:?}\n{stderr}"),
             code => panic!("{pages} pages: exit {code:?}, {left:?}\n{stderr}"),
         }
@@ -187,6 +194,10 @@ fn a_disk_that_fills_up_at_any_moment_leaves_nothing_under_the_final_name() {
     for fewer in 1..=3 {
         fits(enough - fewer);
     }
+    assert!(
+        pages_left_out.get() > 0,
+        "the page is larger than what frees itself"
+    );
 }
 
 #[test]

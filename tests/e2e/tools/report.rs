@@ -164,7 +164,7 @@ fn a_folder_gets_a_bundle_of_the_default_name() {
     let mut command = super::rows_alone(&stack.url(&stack.odoo), &folder);
     let report = run(command.args(["--models", "ai.message"])).ok().json();
     let names = crate::support::files_below(&folder);
-    assert_eq!(names.len(), 2, "bundle and checksum: {names:?}");
+    assert_eq!(names.len(), 3, "bundle, page and checksum: {names:?}");
     let stamp = names[0]
         .strip_prefix("sam_ai_complete_backup_")
         .and_then(|n| n.strip_suffix(".zip"));

@@ -94,6 +94,23 @@ fn a_flipped_bit_costs_one_part_of_one_table_and_every_command_says_so() {
         shown.contains("left out (1)") && shown.contains(HIT),
         "{shown}"
     );
+    let page = run(arkstream().arg("report").arg(&out).args(["-o", "-"]))
+        .ok()
+        .stdout;
+    assert!(
+        page.contains("1 member is lost") && page.contains(HIT),
+        "{page}"
+    );
+    let mut command = arkstream();
+    let compared = run(command
+        .args(["diff", "--json"])
+        .arg(&original.path)
+        .arg(&out));
+    let compared = compared.expect_code(3).json();
+    let left_out = |table: &&Value| !table["left_out"].is_null();
+    let tables = compared["tables"].as_array().expect("a list").iter();
+    let left_out: Vec<_> = tables.filter(left_out).map(|t| text(&t["model"])).collect();
+    assert_eq!(left_out, ["ai.message"]);
 
     let stack = Stack::shared();
     let url = stack.url(&stack.odoo);

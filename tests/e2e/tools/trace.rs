@@ -90,6 +90,8 @@ fn nothing_but_the_bundle_and_its_companions_is_created_or_written() {
         ".journal",
         ".sha256",
         ".sha256.partial",
+        ".report.html",
+        ".report.html.partial",
     ]
     .map(|suffix| format!("{name}{suffix}"));
     let mut created = BTreeMap::new();
@@ -140,5 +142,13 @@ fn nothing_but_the_bundle_and_its_companions_is_created_or_written() {
         "{bytes} written for {size}"
     );
     let left = crate::support::files_below(out.parent().expect("a folder"));
-    assert_eq!(left, ["bundle.zip", "bundle.zip.sha256", "trace"]);
+    assert_eq!(
+        left,
+        [
+            "bundle.zip",
+            "bundle.zip.report.html",
+            "bundle.zip.sha256",
+            "trace"
+        ]
+    );
 }

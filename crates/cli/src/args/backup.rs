@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, builder::FalseyValueParser};
 
 use super::{ProgressMode, SourceArgs};
 use crate::units;
@@ -46,6 +46,9 @@ pub(crate) struct BackupArgs {
     /// Read everything again that an interrupted run left, not only what it wrote last.
     #[arg(long)]
     pub(crate) recheck: bool,
+    /// Write no page beside the bundle (`BUNDLE.report.html`) that says what is in it.
+    #[arg(long, env = "ARKSTREAM_NO_REPORT", value_parser = FalseyValueParser::new())]
+    pub(crate) no_report: bool,
     /// Say what would be done, and do nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -58,6 +58,15 @@ pub(crate) struct BundleArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// The bundle.
+    pub(crate) bundle: PathBuf,
+    /// Where the page goes; `-` is standard output.  [default: BUNDLE.report.html]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
 pub(crate) struct CatArgs {
     /// The bundle.
     pub(crate) bundle: PathBuf,

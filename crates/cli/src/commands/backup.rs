@@ -20,7 +20,10 @@ use arkstream_pipeline::{Budget, Cancel, Event, Failure, FailureKind, Run};
 
 use crate::{
     args::{BackupArgs, CompressionChoice, ProgressMode},
-    commands::base::{self, Base},
+    commands::{
+        base::{self, Base},
+        report as page,
+    },
     exit::Code,
     interrupt::{or_interrupted, watch_signals},
     logging::LogBuffer,
@@ -44,6 +47,7 @@ pub(crate) async fn run(mut args: BackupArgs, log: LogBuffer) -> Result<Code, Fa
     args.compression = args.compression.or(settings.compression);
     args.retry_for = args.retry_for.or(settings.retry_for()?);
     args.wait_for_space = args.wait_for_space.or(settings.wait_for_space()?);
+    args.no_report |= settings.no_report;
     run_with(args, log).await
 }
 
@@ -123,7 +127,26 @@ pub(crate) async fn run_with(args: BackupArgs, log: LogBuffer) -> Result<Code, F
         .run(&run, writer, &plan, describe.as_ref())
         .await
         .map_err(|failure| with_leftover(failure, &path))?;
-    report(&args, &outcome, resumed.as_ref())
+    // With it goes the sink's list of members: the page reads the manifest, which is as large.
+    drop(run);
+    let page = match args.no_report {
+        true => None,
+        false => Some(page_beside(&outcome)),
+    };
+    report(&args, &outcome, resumed.as_ref(), page)
+}
+
+/// Writes the page that says what is in the bundle. The bundle is published and good, whatever becomes
+/// of its page; so a page that cannot be written is left out, like anything else that is: said, and told
+/// by the exit code.
+fn page_beside(outcome: &Outcome) -> Result<PathBuf, Failure> {
+    let written = page::write_beside(&outcome.published.path, Some(&outcome.published.sha256));
+    written.inspect_err(|failure| {
+        say(output::harmless(&format!(
+            "left out: the report: {failure}\n  help: the bundle is published and good; `arkstream report` \
+             writes the page"
+        )));
+    })
 }
 
 fn effort(choice: Option<CompressionChoice>) -> Effort {
@@ -287,6 +310,7 @@ fn report(
     args: &BackupArgs,
     outcome: &Outcome,
     resumed: Option<&Resumed>,
+    page: Option<Result<PathBuf, Failure>>,
 ) -> Result<Code, Failure> {
     let manifest = &outcome.published.manifest;
     let rows: u64 = manifest.components.values().map(|sum| sum.rows).sum();
@@ -322,6 +346,8 @@ fn report(
             })),
             "bases": manifest.bases,
             "redone": redone,
+            "report": page.as_ref().and_then(|page| page.as_ref().ok()),
+            "report_error": page.as_ref().and_then(|page| page.as_ref().err()).map(Failure::to_string),
             "peak_memory_bytes": memory::peak(),
         }))?;
     } else {
@@ -360,9 +386,13 @@ fn report(
                 );
             }
         }
+        if let Some(Ok(page)) = &page {
+            let _ = writeln!(text, "report: {}", page.display());
+        }
         output::print(&text)?;
     }
-    Ok(if outcome.omissions.is_empty() {
+    let no_page = matches!(page, Some(Err(_)));
+    Ok(if outcome.omissions.is_empty() && !no_page {
         Code::Complete
     } else {
         Code::LeftOut

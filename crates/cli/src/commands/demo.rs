@@ -65,6 +65,7 @@ pub(crate) async fn run(args: DemoArgs, log: LogBuffer) -> Result<Code, Failure>
             retry_for: Some(Duration::ZERO),
             compression: None,
             wait_for_space: None,
+            no_report: false,
             dry_run: false,
             json: false,
             progress: args.progress,
