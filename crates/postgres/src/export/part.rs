@@ -9,6 +9,7 @@ use futures::StreamExt;
 
 use super::budget::Held;
 use super::earlier::{DAMAGED, row_versions};
+use super::gather::Gather;
 use super::plan::Table;
 use super::ranges::{Kept, Part, Range, Work};
 use super::worker::Worker;
@@ -71,7 +72,8 @@ impl Worker {
             () = &mut stopped => return Ok(None),
             copying = self.session.client().copy_out(&sql) => copying,
         };
-        let mut stream = std::pin::pin!(copying.map_err(|error| fail(&error))?);
+        let stream = std::pin::pin!(copying.map_err(|error| fail(&error))?);
+        let mut stream = Gather::new(stream);
         let mut content = blake3::Hasher::new();
         loop {
             let message = tokio::select! {
@@ -142,7 +144,8 @@ impl Worker {
             () = &mut stopped => return Ok(None),
             copying = self.session.client().copy_out(&sql) => copying,
         };
-        let mut stream = std::pin::pin!(copying.map_err(|error| fail(&error))?);
+        let stream = std::pin::pin!(copying.map_err(|error| fail(&error))?);
+        let mut stream = Gather::new(stream);
         let mut unreported = 0;
         loop {
             let message = tokio::select! {
@@ -164,7 +167,7 @@ impl Worker {
             // Builders grow by doubling.
             held.grow_to((2 * pending + encoder.encoded_bytes() + bytes.len()) as u64)
                 .await;
-            if pending >= options.row_group_bytes {
+            if pending >= options.batch_bytes() {
                 encode_pending(&mut decoder, &mut encoder).map_err(|why| broken(&why))?;
             }
         }

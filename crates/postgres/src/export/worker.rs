@@ -60,8 +60,10 @@ pub(super) struct Worker {
 impl Worker {
     /// Works until the queue is empty and gives the session back. When it ends early, the session
     /// may be in the middle of a stream and is cut off.
-    pub(super) async fn work(self) -> (Session, Result<(), Failure>) {
-        let outcome = self.work_off().await;
+    pub(super) async fn work(mut self) -> (Session, Result<(), Failure>) {
+        let mut connection = self.session.take_connection().await;
+        let outcome = connection.alongside(self.work_off()).await;
+        self.session.give_back(connection);
         if outcome.is_err() || self.stop.is_raised() {
             self.session.abort().await;
         }

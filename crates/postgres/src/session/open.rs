@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arkstream_pipeline::{Failure, FailureKind};
 use secrecy::ExposeSecret;
-use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode as WireSslMode;
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::driver::Driver;
 use crate::connect::{ConnectSpec, HostSpec, Lookup, SslMode, connector};
 use crate::failure::failure_of;
 
@@ -20,7 +20,7 @@ const SOCKET_DIRS: [&str; 3] = ["/var/run/postgresql", "/run/postgresql", "/tmp"
 
 pub(super) struct Opened {
     pub(super) client: Client,
-    pub(super) driver: JoinHandle<()>,
+    pub(super) driver: Driver,
     pub(super) spec: ConnectSpec,
     pub(super) tls: MakeRustlsConnect,
 }
@@ -110,7 +110,7 @@ async fn open_host(
     spec: &ConnectSpec,
     application_name: &str,
     tls: &MakeRustlsConnect,
-) -> Result<(Client, JoinHandle<()>), Failure> {
+) -> Result<(Client, Driver), Failure> {
     let Some(host) = spec.hosts.first() else {
         return Err(Failure::new(
             FailureKind::Usage,
@@ -156,7 +156,7 @@ async fn connect_within(
     config: &Config,
     mode: WireSslMode,
     tls: &MakeRustlsConnect,
-) -> Result<(Client, JoinHandle<()>), Trouble> {
+) -> Result<(Client, Driver), Trouble> {
     let mut config = config.clone();
     config.ssl_mode(mode);
     let connecting = config.connect(tls.clone());
@@ -164,7 +164,7 @@ async fn connect_within(
         .await
         .map_err(|_| Trouble::TooSlow(spec.connect_timeout))?
         .map_err(Trouble::Server)?;
-    let driver = tokio::spawn(async move {
+    let driver = Driver::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!("a connection ended: {error}");
         }
