@@ -20,7 +20,7 @@ use arkstream_format::{
 };
 use arkstream_pipeline::{
     BundleSink, Failure, FailureKind, MemberFacts, MemberSpec, MemberWriter, PendingReceipt,
-    Published, Sink,
+    Published, Sink, Stats,
 };
 
 use crate::{
@@ -143,6 +143,7 @@ pub struct BundleWriter {
     compares: Arc<AtomicBool>,
     effort: Effort,
     older: Option<Arc<Older>>,
+    stats: Arc<Stats>,
 }
 
 impl BundleWriter {
@@ -230,6 +231,7 @@ impl BundleWriter {
         let (commands, receiver) = mpsc::channel(QUEUE);
         let failed = Arc::new(Mutex::new(None));
         let for_thread = Arc::clone(&failed);
+        let stats = Arc::clone(&appender.stats);
         std::thread::Builder::new()
             .name("appender".into())
             .spawn(move || appender.run(receiver, &for_thread))
@@ -241,6 +243,7 @@ impl BundleWriter {
             compares: Arc::new(AtomicBool::new(resumed.is_some())),
             effort: Effort::default(),
             older,
+            stats,
         };
         Ok(Opened {
             writer,
@@ -264,6 +267,7 @@ impl BundleWriter {
             compares: Arc::clone(&self.compares),
             effort: self.effort,
             older: self.older.clone(),
+            stats: Arc::clone(&self.stats),
         }
     }
 
@@ -347,6 +351,10 @@ impl Sink for BundleWriter {
 
     async fn sync(&self) -> Result<(), Failure> {
         self.ask(Command::Sync).await
+    }
+
+    fn stats(&self) -> Arc<Stats> {
+        Arc::clone(&self.stats)
     }
 }
 

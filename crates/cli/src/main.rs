@@ -18,6 +18,7 @@ mod progress;
 mod say;
 mod settings;
 mod sources;
+mod stats;
 mod units;
 
 use std::process::ExitCode;

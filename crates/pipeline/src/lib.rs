@@ -21,6 +21,7 @@ mod reader;
 mod run;
 mod sink;
 mod source;
+mod stats;
 mod target;
 
 pub use budget::{Budget, Permit};
@@ -36,6 +37,7 @@ pub use sink::{
     Sink,
 };
 pub use source::{PlannedItem, Source, SourcePlan, SourceReport};
+pub use stats::{Stage, StageTimes, Stats};
 pub use target::{
     Checked, Lost, Proof, Reach, ReferencePlan, Restoring, Standing, TablePlan, Target, TargetPlan,
 };

@@ -28,7 +28,7 @@ use crate::{
     say::say,
     settings::Settings,
     sources::{self, Stack},
-    units,
+    stats, units,
 };
 
 /// How long a lost server is waited for.
@@ -111,7 +111,7 @@ pub(crate) async fn run_with(args: BackupArgs, log: LogBuffer) -> Result<Code, F
         .run(&run, writer, &plan, describe.as_ref())
         .await
         .map_err(|failure| with_leftover(failure, &path))?;
-    report(&args, &outcome, resumed.as_ref())
+    report(&args, &outcome, resumed.as_ref(), &run)
 }
 
 fn effort(choice: Option<CompressionChoice>) -> Effort {
@@ -275,6 +275,7 @@ fn report(
     args: &BackupArgs,
     outcome: &Outcome,
     resumed: Option<&Resumed>,
+    run: &Run,
 ) -> Result<Code, Failure> {
     let manifest = &outcome.published.manifest;
     let rows: u64 = manifest.components.values().map(|sum| sum.rows).sum();
@@ -311,6 +312,7 @@ fn report(
             "bases": manifest.bases,
             "redone": redone,
             "peak_memory_bytes": memory::peak(),
+            "stats": args.stats.then(|| stats::json(&run.stats, &run.budget, run.jobs)),
         }))?;
     } else {
         let mut text = format!(
@@ -347,6 +349,10 @@ fn report(
                     omission.component, omission.what, omission.reason
                 );
             }
+        }
+        if args.stats {
+            let table = stats::table(&run.stats, outcome.elapsed, &run.budget, run.jobs);
+            let _ = write!(text, "\n{table}");
         }
         output::print(&text)?;
     }

@@ -64,6 +64,7 @@ pub(crate) async fn run(args: DemoArgs, log: LogBuffer) -> Result<Code, Failure>
             compression: None,
             wait_for_space: None,
             dry_run: false,
+            stats: false,
             json: false,
             progress: args.progress,
         },

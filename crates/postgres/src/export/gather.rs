@@ -8,8 +8,11 @@
 //! Peak memory: one piece of [`PIECE`] bytes, or one message that is larger, and the message behind it.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
+use arkstream_pipeline::{Stage, Stats};
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 
@@ -20,21 +23,29 @@ const PIECE: usize = 64 << 10;
 const LARGE: usize = 16 << 10;
 
 /// Gathers the messages of `S` into pieces.
-pub(super) struct Gather<S> {
+pub(super) struct Gather<'a, S> {
     messages: S,
+    stats: &'a Stats,
+    /// Nanoseconds spent on reading from the socket, which is not waiting.
+    reading: &'a AtomicU64,
+    /// Since when there is nothing to take, and what `reading` was then.
+    waiting: Option<(Instant, u64)>,
     gathered: BytesMut,
     /// A message that did not fit into the piece before it.
     next: Option<Bytes>,
     ended: bool,
 }
 
-impl<S, E> Gather<S>
+impl<'a, S, E> Gather<'a, S>
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
 {
-    pub(super) fn new(messages: S) -> Self {
+    pub(super) fn new(messages: S, stats: &'a Stats, reading: &'a AtomicU64) -> Self {
         Self {
             messages,
+            stats,
+            reading,
+            waiting: None,
             gathered: BytesMut::new(),
             next: None,
             ended: false,
@@ -81,7 +92,7 @@ where
     }
 }
 
-impl<S, E> Stream for Gather<S>
+impl<S, E> Stream for Gather<'_, S>
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
 {
@@ -91,7 +102,27 @@ where
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, E>>> {
-        self.get_mut().poll_piece(context)
+        let this = self.get_mut();
+        let began = Instant::now();
+        let waited = this
+            .waiting
+            .take()
+            .map_or(Duration::ZERO, |(since, reading)| {
+                let read = this.reading.load(Ordering::Relaxed) - reading;
+                since.elapsed().saturating_sub(Duration::from_nanos(read))
+            });
+        let piece = this.poll_piece(context);
+        let bytes = match &piece {
+            Poll::Ready(Some(Ok(bytes))) => bytes.len() as u64,
+            Poll::Ready(_) => 0,
+            Poll::Pending => {
+                this.waiting = Some((Instant::now(), this.reading.load(Ordering::Relaxed)));
+                0
+            }
+        };
+        this.stats
+            .add(Stage::Receive, began.elapsed(), waited, bytes);
+        piece
     }
 }
 
@@ -102,7 +133,10 @@ mod tests {
     async fn pieces(
         messages: Vec<Result<Bytes, &'static str>>,
     ) -> Vec<Result<Bytes, &'static str>> {
-        Gather::new(futures::stream::iter(messages)).collect().await
+        let stats = Stats::default();
+        let reading = AtomicU64::new(0);
+        let messages = futures::stream::iter(messages);
+        Gather::new(messages, &stats, &reading).collect().await
     }
 
     #[tokio::test]

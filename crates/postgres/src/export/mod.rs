@@ -123,6 +123,7 @@ async fn run_workers(
             taken_at: Utc::now(),
             encode: setting.options.encode.clone(),
             done: done.clone(),
+            reading: Arc::default(),
         };
         let runtime = tokio::runtime::Handle::current();
         running.push(spawn_blocking(move || runtime.block_on(worker.work())));

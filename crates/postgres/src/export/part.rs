@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use arkstream_columnar::{CopyDecoder, EncodeOptions, PartEncoder};
 use arkstream_format::{Component, Compression, Digest, KeptBy, PartEntry, Proof, RowsProof};
-use arkstream_pipeline::{Event, Failure, FailureKind, MemberFacts, MemberSpec, PendingReceipt};
+use arkstream_pipeline::{
+    Event, Failure, FailureKind, MemberFacts, MemberSpec, PendingReceipt, Stage,
+};
 use futures::StreamExt;
 
 use super::budget::Held;
@@ -73,7 +75,7 @@ impl Worker {
             copying = self.session.client().copy_out(&sql) => copying,
         };
         let stream = std::pin::pin!(copying.map_err(|error| fail(&error))?);
-        let mut stream = Gather::new(stream);
+        let mut stream = Gather::new(stream, &self.run.stats, &self.reading);
         let mut content = blake3::Hasher::new();
         loop {
             let message = tokio::select! {
@@ -145,7 +147,7 @@ impl Worker {
             copying = self.session.client().copy_out(&sql) => copying,
         };
         let stream = std::pin::pin!(copying.map_err(|error| fail(&error))?);
-        let mut stream = Gather::new(stream);
+        let mut stream = Gather::new(stream, &self.run.stats, &self.reading);
         let mut unreported = 0;
         loop {
             let message = tokio::select! {
@@ -161,27 +163,36 @@ impl Worker {
             if unreported >= REPORT {
                 self.report(&mut unreported);
             }
-            content.update(&bytes);
-            decoder.push(&bytes).map_err(|error| broken(&error))?;
+            let stats = &self.run.stats;
+            stats.work(Stage::Hash, bytes.len(), || content.update(&bytes));
+            let decode = || decoder.push(&bytes);
+            let decoded = stats.work(Stage::Decode, bytes.len(), decode);
+            decoded.map_err(|error| broken(&error))?;
             let pending = decoder.bytes_pending();
             // Builders grow by doubling.
-            held.grow_to((2 * pending + encoder.encoded_bytes() + bytes.len()) as u64)
-                .await;
+            let holds = 2 * pending + encoder.encoded_bytes() + bytes.len();
+            let held = held.grow_to(holds as u64);
+            stats.wait(Stage::Memory, held).await;
             if pending >= options.batch_bytes() {
-                encode_pending(&mut decoder, &mut encoder).map_err(|why| broken(&why))?;
+                self.encode_pending(&mut decoder, &mut encoder)
+                    .map_err(|why| broken(&why))?;
             }
         }
         self.report(&mut unreported);
         decoder.finish().map_err(|error| broken(&error))?;
-        encode_pending(&mut decoder, &mut encoder).map_err(|why| broken(&why))?;
+        self.encode_pending(&mut decoder, &mut encoder)
+            .map_err(|why| broken(&why))?;
         let rows = decoder.rows_total();
         drop(decoder);
-        let bytes = encoder.finish().map_err(|error| broken(&error))?;
-        self.check_after(table, range)
-            .await
-            .map_err(|error| fail(&error))??;
+        let stats = &self.run.stats;
+        let bytes = stats.work(Stage::Encode, 0, || encoder.finish());
+        let bytes = bytes.map_err(|error| broken(&error))?;
+        let check = self.check_after(table, range);
+        let checked = stats.wait(Stage::Prove, check).await;
+        checked.map_err(|error| fail(&error))??;
 
-        let proof = self.prove(table, range, &content).await?;
+        let prove = self.prove(table, range, &content);
+        let proof = stats.wait(Stage::Prove, prove).await?;
 
         held.grow_to(bytes.len() as u64).await;
         held.shrink_to(bytes.len() as u64);
@@ -261,11 +272,18 @@ impl Worker {
         }
         metadata
     }
-}
 
-fn encode_pending(decoder: &mut CopyDecoder, encoder: &mut PartEncoder) -> Result<(), String> {
-    while let Some(batch) = decoder.take_batch().map_err(|error| error.to_string())? {
-        encoder.write(&batch).map_err(|error| error.to_string())?;
+    fn encode_pending(
+        &self,
+        decoder: &mut CopyDecoder,
+        encoder: &mut PartEncoder,
+    ) -> Result<(), String> {
+        let bytes = decoder.bytes_pending();
+        self.run.stats.work(Stage::Encode, bytes, || {
+            while let Some(batch) = decoder.take_batch().map_err(|error| error.to_string())? {
+                encoder.write(&batch).map_err(|error| error.to_string())?;
+            }
+            Ok(())
+        })
     }
-    Ok(())
 }

@@ -6,15 +6,22 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A connection that somebody else than the runtime drives; nothing when it has ended.
-pub(crate) struct Connection(Option<Running>);
+/// A connection that somebody else than the runtime drives.
+pub(crate) struct Connection {
+    /// Nothing when it has ended.
+    running: Option<Running>,
+    driven: Arc<AtomicU64>,
+}
 
 /// A connection in a task of the runtime.
 pub(super) struct Driver {
@@ -47,15 +54,18 @@ impl Driver {
     /// Takes the connection out of its task.
     pub(super) async fn take(&mut self) -> Connection {
         let asked = self.handover.take().is_some_and(|ask| ask.send(()).is_ok());
-        Connection(match asked {
-            true => (&mut self.task).await.ok().flatten(),
-            false => None,
-        })
+        Connection {
+            running: match asked {
+                true => (&mut self.task).await.ok().flatten(),
+                false => None,
+            },
+            driven: Arc::default(),
+        }
     }
 
     /// Drives a connection that was taken in a task again.
     pub(super) fn give_back(&mut self, connection: Connection) {
-        if let Some(running) = connection.0 {
+        if let Some(running) = connection.running {
             *self = Self::of(running);
         }
     }
@@ -75,6 +85,11 @@ impl Driver {
 }
 
 impl Connection {
+    /// Nanoseconds that driving it has taken so far.
+    pub(crate) fn driven(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.driven)
+    }
+
     /// Does `work`, and drives the connection meanwhile.
     pub(crate) async fn alongside<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
@@ -83,10 +98,13 @@ impl Connection {
                 return Poll::Ready(done);
             }
             // What arrives here wakes the work.
-            if let Some(running) = &mut self.0
-                && running.as_mut().poll(context).is_ready()
-            {
-                self.0 = None;
+            if let Some(running) = &mut self.running {
+                let since = Instant::now();
+                if running.as_mut().poll(context).is_ready() {
+                    self.running = None;
+                }
+                let nanos = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                self.driven.fetch_add(nanos, Ordering::Relaxed);
             }
             Poll::Pending
         })

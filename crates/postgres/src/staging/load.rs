@@ -12,6 +12,12 @@ use super::{Staged, Staging};
 use crate::failure::failure_of;
 use crate::sql::{quote_ident, quote_literal};
 
+/// Long values are compressed by LZ4 where the server has it: that takes a fraction of the time of its
+/// own method. The live rows take them over as they are.
+const BEGIN: &str = "BEGIN; \
+    SELECT pg_catalog.set_config(name, 'lz4', true) FROM pg_catalog.pg_settings \
+    WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)";
+
 /// Bytes of COPY data that go to the server at once.
 const FRAME: usize = 1 << 20;
 
@@ -52,7 +58,7 @@ impl Staging {
         let permit = restoring.budget.take(entry.raw_len).await;
         let batches = decode(restoring, entry).await?;
         if transaction {
-            client.batch_execute("BEGIN").await.map_err(fail)?;
+            client.batch_execute(BEGIN).await.map_err(fail)?;
         }
         let copied = self.copy(client, restoring, staged, entry, batches).await;
         let mut taken = false;
