@@ -21,7 +21,11 @@ RUNS ?= 5
 BENCH ?=
 BENCH_PYTHON := "$$ARKSTREAM_BENCH_PYTHON"
 
-.PHONY: help setup setup-demo build demo test soak fuzz bench microbench fmt lint doc
+# Where `make install` puts things.
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+.PHONY: help setup setup-demo build install demo test soak fuzz bench microbench fmt lint doc book
 
 help: ## Show this list
 	@echo 'Arkstream: make TARGET'
@@ -34,6 +38,9 @@ demo: setup-demo ## Build, start a throwaway Odoo-shaped stack and back it up in
 
 build: setup-demo ## Build the release binary
 	@$(CARGO) build --release --locked --package arkstream-cli $(WITH)
+
+install: ## Install what `make build` built below PREFIX=/usr/local, with manual pages and completions
+	@scripts/install.sh "$(DESTDIR)$(PREFIX)"
 
 test: setup ## Everything a change must pass: format, lints, all tests, documentation
 	@$(STEP) 'format' $(CARGO) fmt --all --check
@@ -68,6 +75,9 @@ lint: ## Format check and lints only
 
 doc: ## Documentation with warnings denied
 	@$(STEP) 'documentation' env RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
+
+book: setup ## The documentation as a site, in target/book
+	@$(STEP) 'book' bash -c '"$$ARKSTREAM_TEST_MDBOOK" build docs'
 
 setup: ## Install what the tests need (idempotent)
 	@scripts/setup.sh test

@@ -8,6 +8,7 @@
 #   .test-env/venv            pinned Python packages (tests/support/requirements*.txt)
 #   .test-env/venv-chroma05   the older ChromaDB (test only)
 #   .test-env/venv-bench      the peers that are measured (bench only)
+#   .test-env/tools           mdbook, built from its source (test only)
 #   .test-env/env.sh          the paths that demo and tests read from the environment
 #   .test-env/setup.log       the output of the installers, for when something fails
 #
@@ -22,6 +23,7 @@ env_dir=${ARKSTREAM_TEST_ENV:-$root/.test-env}
 log=$env_dir/setup.log
 min_rust=90 # 1.90
 min_node=18
+mdbook_version=0.5.4
 
 main() {
   local mode=${1:-}
@@ -50,6 +52,7 @@ main() {
     add_to_venv "$env_dir/venv" "$support/requirements.txt" "$support/requirements-demo.txt"
     make_chroma05_venv
     install_node_packages
+    install_mdbook
   fi
   write_env_file
 }
@@ -264,6 +267,15 @@ install_node_packages() {
   echo "$key" >"$stamp"
 }
 
+# --- Rust ------------------------------------------------------------------------------------
+
+install_mdbook() {
+  [[ $("$env_dir/tools/bin/mdbook" --version 2>/dev/null) == "mdbook v$mdbook_version" ]] && return
+  say "building mdbook $mdbook_version (the first time this takes some minutes)"
+  run "cargo install mdbook" cargo install mdbook --locked --version "$mdbook_version" \
+    --no-default-features --root "$env_dir/tools"
+}
+
 # --- paths -----------------------------------------------------------------------------------
 
 write_env_file() {
@@ -289,6 +301,9 @@ write_env_file() {
     if [[ -f $support/age/node_modules/.arkstream-key ]]; then
       export_path ARKSTREAM_TEST_AGE_DIR "$support/age"
       export_path ARKSTREAM_TEST_NODE "$(command -v node)"
+    fi
+    if [[ -x $env_dir/tools/bin/mdbook ]]; then
+      export_path ARKSTREAM_TEST_MDBOOK "$env_dir/tools/bin/mdbook"
     fi
   )
   if [[ ! -f $env_dir/env.sh || $(<"$env_dir/env.sh") != "$new" ]]; then

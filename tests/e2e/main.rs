@@ -6,6 +6,7 @@ mod support;
 mod age;
 mod consistency;
 mod copy;
+mod documented;
 mod failures;
 mod golden;
 mod increment;

@@ -2,6 +2,7 @@
 
 mod based;
 mod compare;
+mod conformance;
 mod kills;
 mod left_behind;
 mod modes;

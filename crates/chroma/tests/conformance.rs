@@ -1,16 +1,24 @@
-//! A directory that the real Chroma wrote as a source, held against what sources promise.
+//! A directory that the real Chroma wrote as a source and as a target, held against what both promise.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, missing_docs)]
 
 mod common;
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{fs, path::PathBuf, process::Command, sync::Arc, time::Duration};
 
-use arkstream_chroma::{ChromaOptions, ChromaSource, DATABASE};
-use arkstream_conformance::source::{self, Sources};
-use arkstream_format::member_names;
-use arkstream_pipeline::Source;
+use arkstream_chroma::{ChromaOptions, ChromaSource, ChromaTarget, ChromaTargetOptions, DATABASE};
+use arkstream_conformance::{
+    MemoryBundle,
+    source::{self, Sources},
+    target::{self, Targets},
+};
+use arkstream_format::{TargetPlace, member_names};
+use arkstream_pipeline::{Restoring, Silent, Source, Target};
 use async_trait::async_trait;
-use common::{Made, copy_directory, files_of, python};
+use common::{
+    Made,
+    bundle::{bundle_of, state_of},
+    copy_directory, files_of, python, run_python,
+};
 use tempfile::TempDir;
 
 struct Directory {
@@ -66,6 +74,68 @@ async fn a_directory_is_a_source() {
     let path = root.path().join("chroma");
     copy_directory(&Made::new(&python()).directory(), &path);
     source::suite(&Directory { path, _root: root }, faults()).await;
+}
+
+/// A live directory, and a bundle of another one.
+struct Restored {
+    live: Directory,
+    bundle: MemoryBundle,
+}
+
+impl Restored {
+    fn options() -> ChromaTargetOptions {
+        ChromaTargetOptions {
+            allow_busy: false,
+            now: chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
+        }
+    }
+}
+
+#[async_trait]
+impl Targets for Restored {
+    fn restoring(&self, id: &str) -> Restoring {
+        self.bundle.clone().restoring(id, Arc::new(Silent))
+    }
+
+    async fn make(&self, restoring: &Restoring) -> Box<dyn Target> {
+        let path = self.live.path.clone();
+        Box::new(ChromaTarget::new(path, &restoring.id, Self::options()).unwrap())
+    }
+
+    async fn reopen(&self, place: &TargetPlace, _id: &str) -> Box<dyn Target> {
+        Box::new(ChromaTarget::reopen(place, Self::options()).unwrap())
+    }
+
+    async fn keeps_others_out(&self) -> bool {
+        // As a stranger does, for the claims of one process are one.
+        let folder = fs::File::open(self.live._root.path()).unwrap();
+        matches!(folder.try_lock(), Err(fs::TryLockError::WouldBlock))
+    }
+
+    async fn live(&self) -> String {
+        self.live.state().await
+    }
+
+    async fn beside(&self) -> String {
+        let all = state_of(self.live._root.path()).into_keys();
+        let beside = all.filter(|name| !name.starts_with("chroma/"));
+        beside.collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_is_a_target() {
+    let root = TempDir::new().unwrap();
+    let path = root.path().join("chroma");
+    let code = "import sys, chromadb\n\
+        made = chromadb.PersistentClient(path=sys.argv[1]).create_collection('former', embedding_function=None)\n\
+        made.add(ids=['a', 'b'], embeddings=[[0.0, 1.0], [1.0, 1.0]])";
+    run_python(&python(), &["-c", code, path.to_str().unwrap()]);
+    let restored = Restored {
+        live: Directory { path, _root: root },
+        bundle: bundle_of(&Made::new(&python()).directory()),
+    };
+    target::suite(&restored, faults()).await;
 }
 
 /// How many calls have a fault: a sample, or many in `make soak`.

@@ -16,7 +16,7 @@ use arkstream_chroma::{ChromaTarget, ChromaTargetOptions, DATABASE};
 use arkstream_pipeline::{Checked, Event, FailureKind, Restoring, Standing, Target};
 use common::{
     Made,
-    bundle::{ID, MemoryBundle, state_of},
+    bundle::{ID, add, bundle_of, restoring, state_of},
     copy_directory, files_of, python, python_05, run_python,
 };
 use tempfile::TempDir;
@@ -43,7 +43,7 @@ fn reopened(target: &ChromaTarget) -> ChromaTarget {
 }
 
 fn bundle() -> Restoring {
-    MemoryBundle::of(&made().directory()).restoring().0
+    restoring(bundle_of(&made().directory())).0
 }
 
 /// A live directory of the real Chroma with one collection of two records.
@@ -118,7 +118,7 @@ async fn a_restored_directory_answers_the_same_queries_with_the_same_vectors() {
     chown(&directory, Some(4321), Some(1234)).unwrap();
     chown(directory.join(DATABASE), Some(4321), Some(1234)).unwrap();
     let former = state_of(&directory);
-    let (restoring, watch) = MemoryBundle::of(&made().directory()).restoring();
+    let (restoring, watch) = restoring(bundle_of(&made().directory()));
     let mut target = target(&directory);
     let before = state_of(root.path());
     let rehearsed = target.rehearse(&restoring).await.unwrap();
@@ -285,12 +285,12 @@ async fn a_flipped_bit_stops_before_anything_live_is_touched() {
     let root = tempfile::tempdir().unwrap();
     let directory = root.path().join("chroma");
     live_directory(&directory);
-    let mut bundle = MemoryBundle::of(&made().directory());
-    // Files of an index may be empty.
-    let mut filled = bundle.data.values_mut().filter(|data| !data.is_empty());
-    let data = filled.next_back().unwrap();
-    *data.last_mut().unwrap() ^= 1;
-    let (restoring, _) = bundle.restoring();
+    let mut bundle = bundle_of(&made().directory());
+    let chunk = bundle.chunks.values_mut().flatten().next_back().unwrap();
+    let mut bytes = chunk.take().unwrap().to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    *chunk = Some(bytes.into());
+    let (restoring, _) = restoring(bundle);
     let before = state_of(&directory);
     let mut target = target(&directory);
     let failure = target.stage(&restoring).await.unwrap_err();
@@ -308,7 +308,7 @@ async fn a_whole_bundle_of_a_broken_directory_is_not_committed() {
     let source = broken.path().join("chroma");
     copy_directory(&made().directory(), &source);
     fs::remove_dir_all(source.join(made().segment("purged"))).unwrap();
-    let (restoring, _) = MemoryBundle::of(&source).restoring();
+    let (restoring, _) = restoring(bundle_of(&source));
     let mut target = target(&broken.path().join("target"));
     target.stage(&restoring).await.unwrap();
     let failure = target.verify(&restoring).await.unwrap_err();
@@ -387,7 +387,7 @@ chromadb.PersistentClient(path=sys.argv[1]).create_collection('old', embedding_f
 
     let newer = root.path().join("newer");
     live_directory(&newer);
-    let (restoring, _) = MemoryBundle::of(&older).restoring();
+    let (restoring, _) = restoring(bundle_of(&older));
     let checked = target(&newer).check(&restoring).await;
     assert!(checked.problems.is_empty(), "{:?}", checked.problems);
     assert!(
@@ -490,14 +490,14 @@ sys.stdin.read()
 #[tokio::test(flavor = "multi_thread")]
 async fn all_problems_are_told_at_once() {
     let root = tempfile::tempdir().unwrap();
-    let mut bundle = MemoryBundle::of(&made().directory());
+    let mut bundle = bundle_of(&made().directory());
     for path in ["../outside", "seg//x", "chroma.sqlite3/below", "/etc/x"] {
-        bundle.add(path, b"x".to_vec());
+        add(&mut bundle, path, b"x".to_vec());
     }
     bundle.manifest.chroma = None;
     let huge = bundle.manifest.members.last_mut().unwrap();
     huge.raw_len = 1 << 60;
-    let (restoring, _) = bundle.restoring();
+    let (restoring, _) = restoring(bundle);
     let mut target = target(&root.path().join("chroma"));
     let checked = target.check(&restoring).await;
     let kinds: Vec<_> = checked

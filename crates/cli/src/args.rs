@@ -131,6 +131,13 @@ pub(crate) enum Command {
         /// The shell.
         shell: Shell,
     },
+    /// Write manual pages into a folder, in place of those that are there.
+    #[command(after_help = "Example:
+  arkstream man /usr/local/share/man/man1")]
+    Man {
+        /// The folder; created if it does not exist.
+        dir: PathBuf,
+    },
     /// List the places at which this test build can be made to fail.
     #[cfg(debug_assertions)]
     #[command(hide = true)]

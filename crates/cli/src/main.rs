@@ -43,7 +43,8 @@ fn main() -> ExitCode {
         Command::Cat(args) => commands::inspect::cat(&args),
         Command::Extract(args) => commands::inspect::extract(&args),
         Command::Copy(args) => block_on(commands::copy::run(args)),
-        Command::Completions { shell } => commands::inspect::completions(shell),
+        Command::Completions { shell } => commands::manuals::completions(shell),
+        Command::Man { dir } => commands::manuals::man(&dir),
         Command::Schema { name } => commands::inspect::schema(&name),
         #[cfg(debug_assertions)]
         Command::Faults { .. } => commands::inspect::faults(),

@@ -8,19 +8,22 @@
 //! |---|---|---|
 //! | `Sink`, `BundleSink` | [`sink`] | `bundle`, [`MemorySink`] |
 //! | `BundleReader` | [`reader`] | `bundle` |
-//! | `Source` | [`source`] | `odoo` (rows), `postgres` (dumps), `chroma`; not the filestore |
-//! | `Target` | none yet | |
+//! | `Source` | [`source`] | `odoo` (rows, filestore), `postgres` (dumps), `chroma` |
+//! | `Target` | [`target`] | `odoo` (rows, filestore), `postgres` (graphs), `chroma` |
 //!
 //! [`Faulty`] is a sink around another one that fails, hangs or interrupts the run at a chosen call.
 //! The suite of sources puts it before them, so that what is promised holds after a failure, too.
 #![allow(clippy::unwrap_used)]
 
+mod bundle;
 mod faulty;
 mod memory;
 pub mod reader;
 pub mod sink;
 pub mod source;
+pub mod target;
 
+pub use bundle::MemoryBundle;
 pub use faulty::{Fault, Faulty};
 pub use memory::MemorySink;
 

@@ -28,12 +28,6 @@ pub trait Sources: Sync {
         true
     }
 
-    /// Whether a stream that is dropped within a call to the sink that never returns gives up its
-    /// locks with the next release.
-    fn stream_may_be_dropped(&self) -> bool {
-        true
-    }
-
     /// Everything that a look at the system shows, to be compared: a backup changes nothing.
     async fn state(&self) -> String;
 }
@@ -60,10 +54,8 @@ pub async fn suite(sources: &dyn Sources, faults: usize) {
         told("failed");
         an_interrupted_stream_ends(sources, at).await;
         told("interrupted");
-        if sources.stream_may_be_dropped() {
-            a_stream_may_be_dropped(sources, at).await;
-            told("dropped within the stream");
-        }
+        a_stream_may_be_dropped(sources, at).await;
+        told("dropped within the stream");
     }
     assert_eq!(sources.state().await, before, "a backup changes nothing");
 }

@@ -1,12 +1,10 @@
-//! Looking into bundles: `ls`, `show`, `cat`, `extract`; and `completions`, `schema`.
+//! Looking into bundles: `ls`, `show`, `cat`, `extract`; and `schema`.
 
 use std::{
     fmt::Write as _,
     io::{self, Read, Write},
 };
 
-use clap::CommandFactory as _;
-use clap_complete::Shell;
 use serde_json::{Value, json};
 
 use arkstream_bundle::{BundleFile, extract_member};
@@ -16,7 +14,7 @@ use arkstream_pipeline::fault;
 use arkstream_pipeline::{BundleReader, Failure, FailureKind};
 
 use crate::{
-    args::{BundleArgs, CatArgs, Cli, ExtractArgs},
+    args::{BundleArgs, CatArgs, ExtractArgs},
     commands::base,
     exit::Code,
     output, settings, units,
@@ -349,14 +347,6 @@ pub(crate) fn extract(args: &ExtractArgs) -> Result<Code, Failure> {
         units::size(bytes),
         args.dir.display()
     ))?;
-    Ok(Code::Complete)
-}
-
-/// `arkstream completions`
-pub(crate) fn completions(shell: Shell) -> Result<Code, Failure> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "arkstream", &mut script);
-    output::print(&String::from_utf8_lossy(&script))?;
     Ok(Code::Complete)
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod copy;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod inspect;
+pub(crate) mod manuals;
 pub(crate) mod restore;
 pub(crate) mod salvage;
 pub(crate) mod verify;

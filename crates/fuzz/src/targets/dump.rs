@@ -7,7 +7,8 @@ use arkstream_postgres::fuzzing::{scan_dump, setting_statement};
 use super::two;
 
 /// However a dump is cut into pieces, the same is shown of it, with the same rows: those that stand
-/// between a COPY and its end mark, each once. Only lines that `psql` may not see are hidden.
+/// between a COPY and its end mark, each once. Only lines that `psql` may not see are hidden, in the
+/// settings at the head and the end mark of their restriction.
 pub fn dump_scan(data: &[u8]) {
     let Some((&[server, piece], dump)) = data.split_first_chunk::<2>() else {
         return;
@@ -18,6 +19,7 @@ pub fn dump_scan(data: &[u8]) {
 
     let (mut shown, mut rows) = (Vec::<u8>::new(), BTreeMap::<String, u64>::new());
     let mut copying: Option<(String, u64)> = None;
+    let (mut head, mut key) = (true, None::<&[u8]>);
     for line in dump.split_inclusive(|byte| *byte == b'\n') {
         let content = line.strip_suffix(b"\n");
         if let Some((name, mut count)) = copying.take() {
@@ -31,10 +33,20 @@ pub fn dump_scan(data: &[u8]) {
             }
             continue;
         }
-        let hidden = content.is_some()
-            && (line.starts_with(b"\\restrict ")
-                || line.starts_with(b"\\unrestrict ")
-                || (server < 170_000 && line.starts_with(b"SET transaction_timeout = ")));
+        let setting = [&b"--"[..], b"\n", b"SET ", b"SELECT pg_catalog.set_config("];
+        let restricts = content.is_some() && line.starts_with(b"\\restrict ");
+        let hidden = match line.strip_prefix(b"\\unrestrict ") {
+            Some(named) if content.is_some() => key.take_if(|key| *key == named).is_some(),
+            _ if !head || content.is_none() => false,
+            _ if restricts => {
+                key = line.strip_prefix(b"\\restrict ");
+                true
+            }
+            _ => {
+                head = setting.iter().any(|start| line.starts_with(start));
+                server < 170_000 && line.starts_with(b"SET transaction_timeout = ")
+            }
+        };
         if !hidden {
             shown.extend(line);
         }

@@ -50,6 +50,8 @@ pub struct FilestoreTarget {
     connection: Option<ConnectSpec>,
     /// What keeps other restores of this filestore out.
     claimed: Option<FolderClaim>,
+    /// Whether files are in their places that were not committed.
+    prepared: bool,
 }
 
 /// A file of the bundle.
@@ -77,6 +79,7 @@ impl FilestoreTarget {
             dir,
             connection: options.connection,
             claimed: None,
+            prepared: false,
         })
     }
 
@@ -102,6 +105,7 @@ impl FilestoreTarget {
                     dir,
                     connection,
                     claimed: None,
+                    prepared: false,
                 })
             }
             _ => Err(Failure::new(
@@ -321,6 +325,7 @@ impl Target for FilestoreTarget {
         let plan = self.plan_of(restoring)?;
         let (missing, _) = self.missing(restoring)?;
         let names: Vec<&str> = missing.iter().map(|file| file.name).collect();
+        self.prepared = true;
         place::write_list(&self.list, &names)?;
         let owner = Owner::of(&self.dir)?;
         for name in names {
@@ -330,7 +335,9 @@ impl Target for FilestoreTarget {
     }
 
     async fn commit(&mut self, _restoring: &Restoring) -> Result<(), Failure> {
-        place::sync(&self.dir, &self.added()?)
+        place::sync(&self.dir, &self.added()?)?;
+        self.prepared = false;
+        Ok(())
     }
 
     async fn prove(&mut self, restoring: &Restoring) -> Result<Vec<Proof>, Failure> {
@@ -371,7 +378,12 @@ impl Target for FilestoreTarget {
         Ok(Vec::new())
     }
 
-    async fn release(&mut self) {}
+    async fn release(&mut self) {
+        // What cannot be taken back now stays on the list, and is no change that anybody sees.
+        if std::mem::take(&mut self.prepared) {
+            let _ = self.revert().await;
+        }
+    }
 
     async fn revert(&mut self) -> Result<(), Failure> {
         let added = self.added()?;

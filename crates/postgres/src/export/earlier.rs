@@ -13,13 +13,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use std::cmp::Reverse;
 
-use arkstream_format::{Component, KeptBy, Member, Proof, RowVersions, RowsProof, ServerInfo};
+use arkstream_format::{
+    Component, Digest, KeptBy, Member, Proof, RowVersions, RowsProof, ServerInfo,
+};
 use arkstream_pipeline::{Event, Failure};
-use tokio_postgres::Client;
+use futures::{Stream, StreamExt};
 
 use super::Setting;
 use super::ranges::{Kept, Parts, Range, Relation, Work};
-use crate::failure::failure_of;
+use super::versions::VersionsQuery;
 use crate::task::TableTask;
 
 /// Why a part that is proven unchanged is made anew.
@@ -73,122 +75,132 @@ impl Earlier {
         members.map(|member| member.name.clone()).collect()
     }
 
-    /// Takes over what is proven, and plans to compare what may be unchanged.
-    pub(super) async fn reuse(
-        &mut self,
-        setting: &Setting<'_>,
-        task: &TableTask,
-        relation: &Relation,
-        parts: &mut Parts<'_>,
-    ) -> Result<(), Failure> {
-        let Some(members) = self.parts.get(&task.member_dir) else {
-            return Ok(());
-        };
-        let mut candidates: Vec<(&Member, &RowsProof)> = members
-            .iter()
-            .filter_map(|member| match &member.proof {
-                Some(Proof::Rows(proof)) if proof.relation_oid == relation.oid() => {
-                    Some((member, proof))
-                }
-                _ => None,
-            })
-            .collect();
+    /// What may be unchanged of a relation, in the order of its blocks.
+    pub(super) fn candidates(&self, task: &TableTask, relation: &Relation) -> Vec<Candidate> {
+        let members = self.parts.get(&task.member_dir).into_iter().flatten();
+        let of_relation = members.filter_map(|member| match &member.proof {
+            Some(Proof::Rows(proof)) if proof.relation_oid == relation.oid() => {
+                Some((member, proof))
+            }
+            _ => None,
+        });
+        let mut found: Vec<_> = of_relation.collect();
         // Of two that begin alike, the newer one knows more of the table.
-        candidates.sort_by_key(|(_, proof)| (proof.first_block, Reverse(proof.generation)));
-        let mut covered = Some(0);
-        for (member, proof) in candidates {
-            let outcome = match relation.whole.of_proof(proof) {
-                None => Err("the table was rewritten or redefined"),
-                // Of two that overlap, one is superseded.
-                Some(range) if covered.is_none_or(|end| range.first_block < end) => {
-                    Err("another part covers its rows")
-                }
-                Some(range) => self.judge(setting, task, member, proof, range).await?,
-            };
-            match outcome {
-                Ok((range, work)) => {
-                    if let Work::Keep(_) = work {
-                        let Some(kept) = setting.run.sink.keep(&member.name, None).await? else {
-                            setting.run.redo(Component::Models, &member.name, DAMAGED);
-                            continue;
-                        };
-                        setting.run.kept(&kept);
-                    }
-                    covered = range.end_block;
-                    parts.add(&member.name, range, work);
-                }
-                Err(reason) => setting.run.redo(Component::Models, &member.name, reason),
-            }
-        }
-        Ok(())
+        found.sort_by_key(|(_, proof)| (proof.first_block, Reverse(proof.generation)));
+        found
+            .into_iter()
+            .map(|(member, proof)| Candidate {
+                member: member.name.clone(),
+                kept: Kept {
+                    rows: member.rows.unwrap_or_default(),
+                    generation: proof.generation,
+                },
+                question: self.question(relation, proof),
+            })
+            .collect()
     }
 
-    async fn judge(
-        &self,
-        setting: &Setting<'_>,
-        task: &TableTask,
-        member: &Member,
-        proof: &RowsProof,
-        range: Range,
-    ) -> Result<Result<(Range, Work), &'static str>, Failure> {
-        let kept = Kept {
-            rows: member.rows.unwrap_or_default(),
-            generation: proof.generation,
+    fn question(&self, relation: &Relation, proof: &RowsProof) -> Question {
+        let Some(range) = relation.whole.of_proof(proof) else {
+            return Question::None("the table was rewritten or redefined");
         };
-        // Of the last part, whose end is open, the blocks that came since may be all that is new.
-        let closed = (range.end_block.is_none() && proof.heap_blocks > range.first_block)
-            .then(|| range.between(range.first_block, Some(proof.heap_blocks)));
+        // What has come behind the last part, whose end is open, is another part.
+        let grown = range.end_block.is_none() && range.heap_blocks > proof.heap_blocks;
+        let closed = proof.heap_blocks > range.first_block;
+        let range = match grown && closed {
+            true => range.between(range.first_block, Some(proof.heap_blocks)),
+            false => range,
+        };
         let unbroken = matches!(self.histories.get(&proof.generation), Some(None));
-        let Some(before) = proof.versions.as_ref().filter(|_| unbroken) else {
+        match &proof.versions {
+            Some(before) if unbroken => Question::Versions(range, before.clone()),
             // All that has come since would be one part, however much it is.
-            let grown = range.end_block.is_none() && range.heap_blocks > proof.heap_blocks;
-            return Ok(match (grown, closed) {
-                (false, _) => Ok((range, Work::Compare(kept, proof.content))),
-                (true, Some(closed)) => Ok((closed, Work::Compare(kept, proof.content))),
-                (true, None) => Err("the table has grown"),
-            });
-        };
-        for range in [Some(range), closed].into_iter().flatten() {
-            if row_versions(setting.coordinator, task, &range).await? == *before {
-                let mut entry = range.entry(task, &member.name, kept);
-                entry.kept_by = Some(KeptBy::RowVersions);
-                return Ok(Ok((range, Work::Keep(entry))));
-            }
+            _ if grown && !closed => Question::None("the table has grown"),
+            _ => Question::Content(range, proof.content),
         }
-        Ok(Err("its rows changed"))
     }
 }
 
-/// The set of row versions of a range.
-///
-/// # Errors
-/// When the server refuses.
-pub(super) async fn row_versions(
-    client: &Client,
-    task: &TableTask,
-    range: &Range,
-) -> Result<RowVersions, Failure> {
-    let row = client
-        .query_one(&row_versions_sql(task, range), &[])
-        .await
-        .map_err(|error| {
-            let relation = range.relation.as_ref().unwrap_or(&task.table.table);
-            failure_of(&format!("prove {}", relation.qualified()), &error)
-        })?;
-    let count: i64 = row.get(0);
-    let hash: i64 = row.get(1);
-    Ok(RowVersions {
-        count: count.unsigned_abs(),
-        hash: format!("{:016x}", hash.cast_unsigned()),
-    })
+/// A part of an earlier generation.
+pub(super) struct Candidate {
+    member: String,
+    kept: Kept,
+    question: Question,
 }
 
-fn row_versions_sql(task: &TableTask, range: &Range) -> String {
-    format!(
-        "SELECT pg_catalog.count(*), COALESCE(pg_catalog.bit_xor(pg_catalog.hashtidextended(\
-           t.ctid, t.xmin::pg_catalog.text::pg_catalog.int8)), 0) {}",
-        range.from(task)
-    )
+/// What proves a part unchanged.
+enum Question {
+    /// Nothing does, for this reason.
+    None(&'static str),
+    /// Equal row versions of this range.
+    Versions(Range, RowVersions),
+    /// An equal COPY stream of this range.
+    Content(Range, Digest),
+}
+
+impl Candidate {
+    /// What has to be asked of the server, if anything.
+    pub(super) fn query(&self, task: &TableTask) -> Option<VersionsQuery> {
+        match &self.question {
+            Question::Versions(range, _) => Some(VersionsQuery::of(task, range)),
+            Question::None(_) | Question::Content(..) => None,
+        }
+    }
+}
+
+/// Takes over what is proven, and plans to compare what may be unchanged. `answers` has what
+/// the server said to the candidates' queries, in their order.
+pub(super) async fn reuse(
+    setting: &Setting<'_>,
+    task: &TableTask,
+    candidates: Vec<Candidate>,
+    answers: &mut (impl Stream<Item = RowVersions> + Unpin),
+    parts: &mut Parts<'_>,
+) -> Result<(), Failure> {
+    let run = setting.run;
+    let mut covered = Some(0);
+    for Candidate {
+        member,
+        kept,
+        question,
+    } in candidates
+    {
+        let now = match &question {
+            Question::Versions(..) => answers.next().await,
+            Question::None(_) | Question::Content(..) => None,
+        };
+        let (range, work) = match question {
+            Question::None(reason) => {
+                run.redo(Component::Models, &member, reason);
+                continue;
+            }
+            // Of two that overlap, one is superseded.
+            Question::Versions(range, _) | Question::Content(range, _)
+                if covered.is_none_or(|end| range.first_block < end) =>
+            {
+                run.redo(Component::Models, &member, "another part covers its rows");
+                continue;
+            }
+            Question::Content(range, content) => (range, Work::Compare(kept, content)),
+            Question::Versions(range, before) => {
+                if now != Some(before) {
+                    run.redo(Component::Models, &member, "its rows changed");
+                    continue;
+                }
+                let Some(there) = run.sink.keep(&member, None).await? else {
+                    run.redo(Component::Models, &member, DAMAGED);
+                    continue;
+                };
+                run.kept(&there);
+                let mut entry = range.entry(task, &member, kept);
+                entry.kept_by = Some(KeptBy::RowVersions);
+                (range, Work::Keep(entry))
+            }
+        };
+        covered = range.end_block;
+        parts.add(&member, range, work);
+    }
+    Ok(())
 }
 
 /// Why equal row versions prove nothing between two moments; `None` when they do.

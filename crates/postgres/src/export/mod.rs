@@ -30,6 +30,7 @@ mod gather;
 mod part;
 mod plan;
 mod ranges;
+mod versions;
 mod worker;
 
 use std::collections::HashMap;
@@ -79,7 +80,7 @@ pub(crate) async fn export(
 ) -> (Vec<Session>, Result<Vec<TableEntry>, Failure>) {
     let run = setting.run;
     let share = run.budget.bytes() / sessions.len().max(1) as u64;
-    let tables = match plan::plan(&setting, tasks, share).await {
+    let tables = match plan::plan(&setting, &sessions, tasks, share).await {
         Ok(tables) => Arc::new(tables),
         Err(failure) => return (sessions, Err(failure)),
     };

@@ -10,10 +10,11 @@ use arkstream_pipeline::{
 use futures::StreamExt;
 
 use super::budget::Held;
-use super::earlier::{DAMAGED, row_versions};
+use super::earlier::DAMAGED;
 use super::gather::Gather;
 use super::plan::Table;
 use super::ranges::{Kept, Part, Range, Work};
+use super::versions::VersionsQuery;
 use super::worker::Worker;
 use crate::failure::failure_of;
 
@@ -102,7 +103,10 @@ impl Worker {
         content: &blake3::Hasher,
     ) -> Result<RowsProof, Failure> {
         let versions = match range.versioned {
-            true => Some(row_versions(self.session.client(), &table.task, range).await?),
+            true => {
+                let query = VersionsQuery::of(&table.task, range);
+                Some(query.ask(self.session.client()).await?)
+            }
             false => None,
         };
         Ok(RowsProof {

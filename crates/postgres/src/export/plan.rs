@@ -8,12 +8,14 @@ use arkstream_pipeline::{Failure, FailureKind};
 use tokio_postgres::Client;
 
 use super::definition;
-use super::earlier::Earlier;
+use super::earlier::{Earlier, reuse};
 use super::ranges::{Part, Parts, Range, Relation, Work, relations_of, select};
+use super::versions::ask_all;
 use super::{DurablePart, Setting};
 use crate::catalog::{TableRef, describe_query};
 use crate::failure::failure_of;
 use crate::holder::internal;
+use crate::session::Session;
 use crate::task::TableTask;
 
 /// A byte of TOAST is compressed; this many come out of it.
@@ -40,9 +42,11 @@ pub(super) struct Stored {
     pub(super) bytes: u64,
 }
 
-/// Plans all tables. `share` is a worker's part of the memory budget.
+/// Plans all tables. `share` is a worker's part of the memory budget. What earlier runs and older
+/// bundles left is proven on all sessions at once, and what is proven is copied meanwhile.
 pub(super) async fn plan(
     setting: &Setting<'_>,
+    sessions: &[Session],
     tasks: Vec<TableTask>,
     share: u64,
 ) -> Result<Vec<Table>, Failure> {
@@ -64,15 +68,15 @@ pub(super) async fn plan(
         }
     }
     let stored = read_stored(client, oids).await?;
-    let mut earlier = Earlier::of(setting).await?;
-    let mut tables = Vec::with_capacity(tasks.len());
+    let earlier = Earlier::of(setting).await?;
+    let mut drafts = Vec::with_capacity(tasks.len());
     for mut task in tasks {
         let (columns, columns_left_out) = columns(client, &task).await?;
         if columns.is_empty() {
             leave_out_bare_rows(setting, &mut task).await?;
         }
         let layout = TableLayout::new(columns.clone());
-        let mut parts = Parts::new(&task.member_dir, earlier.names(&task.member_dir));
+        let mut relations = Vec::new();
         for relation in relations_of(&task) {
             let relation = match relation {
                 None => Relation::of_query(&task, &layout),
@@ -86,17 +90,39 @@ pub(super) async fn plan(
                     Relation::stored(&task, &layout, relation, found, definition, version)
                 }
             };
-            earlier.reuse(setting, &task, &relation, &mut parts).await?;
-            parts.fill_gaps(&relation, part_bytes);
+            let candidates = earlier.candidates(&task, &relation);
+            relations.push((relation, candidates));
         }
-        tables.push(Table {
+        let table = Table {
             layout,
-            parts: parts.in_order(),
+            parts: Vec::new(),
             task,
             columns,
             columns_left_out,
-        });
+        };
+        drafts.push((table, relations));
     }
+
+    let queries = drafts.iter().flat_map(|(table, relations)| {
+        let candidates = relations.iter().flat_map(|(_, candidates)| candidates);
+        candidates.filter_map(|candidate| candidate.query(&table.task))
+    });
+    let (asking, mut answers) = ask_all(sessions, queries.collect());
+    let deciding = async {
+        let mut tables = Vec::with_capacity(drafts.len());
+        for (mut table, relations) in drafts {
+            let task = &table.task;
+            let mut parts = Parts::new(&task.member_dir, earlier.names(&task.member_dir));
+            for (relation, candidates) in relations {
+                reuse(setting, task, candidates, &mut answers, &mut parts).await?;
+                parts.fill_gaps(&relation, part_bytes);
+            }
+            table.parts = parts.in_order();
+            tables.push(table);
+        }
+        Ok(tables)
+    };
+    let ((), tables) = futures::future::try_join(asking, deciding).await?;
     Ok(tables)
 }
 

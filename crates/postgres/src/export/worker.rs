@@ -61,12 +61,20 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Works until the queue is empty and gives the session back. When it ends early, the session
-    /// may be in the middle of a stream and is cut off.
+    /// Works until the queue is empty or somebody stops it, in the middle of whatever it waits for,
+    /// and gives the session back. When it ends early, the session may be in the middle of a stream
+    /// and is cut off.
     pub(super) async fn work(mut self) -> (Session, Result<(), Failure>) {
         let mut connection = self.session.take_connection().await;
         self.reading = connection.driven();
-        let outcome = connection.alongside(self.work_off()).await;
+        let work = async {
+            tokio::select! {
+                biased;
+                () = self.stop.raised() => Ok(()),
+                outcome = self.work_off() => outcome,
+            }
+        };
+        let outcome = connection.alongside(work).await;
         self.session.give_back(connection);
         let read = Duration::from_nanos(self.reading.load(Ordering::Relaxed));
         let stats = &self.run.stats;

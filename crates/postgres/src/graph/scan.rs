@@ -3,10 +3,11 @@
 //!
 //! `pg_dump` writes rows as `COPY table (columns) FROM stdin;`, one line a row, and `\.` at the end.
 //! The rows of each block are counted and their hashes summed, so that the restored table can be
-//! held against the dump by the same COPY in the other direction. Outside of such blocks the two
-//! lines `\restrict` and `\unrestrict` of newer releases are dropped, for an older `psql` does not
-//! know them, and so is the setting `transaction_timeout` of `pg_dump` 17 for a server that is older
-//! than that; inside a block such a line is a row.
+//! held against the dump by the same COPY in the other direction.
+//!
+//! In the settings at its head `\restrict KEY` is dropped, for an older `psql` does not know it, and
+//! `transaction_timeout` of `pg_dump` 17 for a server that is older than that; behind them
+//! `\unrestrict` with the same key. Elsewhere such a line is a row, or belongs to a function.
 //!
 //! Peak memory: one statement line (64 KiB are looked at), never a row.
 
@@ -74,6 +75,10 @@ pub(super) struct DumpScan {
     passed: bool,
     /// Whether the server knows no `transaction_timeout`.
     no_timeout: bool,
+    /// Whether the settings at the head are over.
+    begun: bool,
+    /// What `\restrict` said.
+    key: Option<Vec<u8>>,
 }
 
 impl DumpScan {
@@ -143,19 +148,36 @@ impl DumpScan {
             if self.line.len() > KEPT {
                 out.append(&mut self.line);
                 self.passed = true;
+                self.begun = true;
             }
             return;
         }
         let line = std::mem::take(&mut self.line);
-        let hidden = line.starts_with(b"\\restrict ")
-            || line.starts_with(b"\\unrestrict ")
-            || (self.no_timeout && line.starts_with(TRANSACTION_TIMEOUT.0));
-        if !hidden {
+        if !self.hides(&line) {
             out.extend_from_slice(&line);
         }
         if let Some(name) = copied_table(&line) {
             self.copying = Some((name, RowHasher::default()));
         }
+    }
+}
+
+impl DumpScan {
+    /// Whether `psql` may not see a line outside of rows.
+    fn hides(&mut self, line: &[u8]) -> bool {
+        if let Some(key) = line.strip_prefix(b"\\unrestrict ") {
+            return self.key.take_if(|restricted| restricted == key).is_some();
+        }
+        if self.begun {
+            return false;
+        }
+        if let Some(key) = line.strip_prefix(b"\\restrict ") {
+            self.key = Some(key.to_owned());
+            return true;
+        }
+        let head = [&b"--"[..], b"\n", b"SET ", b"SELECT pg_catalog.set_config("];
+        self.begun = !head.iter().any(|start| line.starts_with(start));
+        self.no_timeout && line.starts_with(TRANSACTION_TIMEOUT.0)
     }
 }
 
@@ -245,6 +267,18 @@ mod tests {
             assert_eq!(lines(dump) - lines(&out), hidden, "{version}");
             assert_eq!(scan.tables["t (a)"].count, 1);
         }
+    }
+
+    #[test]
+    fn a_line_of_a_function_is_not_taken_for_one_of_the_dump() {
+        let body = "CREATE FUNCTION f() AS $$\n\\restrict key\n\\unrestrict other\n\
+                    SET transaction_timeout = 0;\n$$;\n";
+        let dump = format!("--\n\n\\restrict key\nSET transaction_timeout = 0;\n{body}");
+        let (mut scan, mut out) = (DumpScan::for_server(150_020), Vec::new());
+        scan.push(dump.as_bytes(), &mut out);
+        scan.push(b"\\unrestrict key\n", &mut out);
+        assert!(scan.finish(&mut out));
+        assert_eq!(String::from_utf8(out).unwrap(), format!("--\n\n{body}"));
     }
 
     #[test]

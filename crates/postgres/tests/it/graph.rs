@@ -4,19 +4,26 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use arkstream_format::{Component, member_names};
-use arkstream_pipeline::{FailureKind, Restoring, Standing, Target};
+use arkstream_format::{Component, TargetPlace, member_names};
+use arkstream_pipeline::{Cancel, FailureKind, Restoring, Standing, Target};
 use arkstream_postgres::{ConnectSpec, GraphTarget, GraphTargetOptions};
 use bytes::Bytes;
 
-use super::bundle::{Pieces, restoring};
+use super::bundle::{bundle_of, restoring};
 use super::support::server;
 
 const DUMP: &str = "SET statement_timeout = 0;\nCREATE TABLE public.node (id integer, name text);\n\
     COPY public.node (id, name) FROM stdin;\n1\tnew\n2\tnew\n\\.\n";
 
+/// How long a target waits for a lock.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn admin() -> ConnectSpec {
+    ConnectSpec::parse(&server().conninfo("postgres")).unwrap()
+}
+
 /// A graph database of one's own, and a restore into it.
-struct Graph {
+pub(crate) struct Graph {
     name: String,
     id: String,
     restoring: Restoring,
@@ -27,8 +34,8 @@ impl Graph {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let id = format!("{number:016}");
-        let dump = (member_names::GRAPH_DUMP, Component::Graph, pieces);
-        let restoring = restoring(&id, Pieces::of(vec![dump]));
+        let dump = bundle_of(member_names::GRAPH_DUMP, Component::Graph, pieces);
+        let restoring = restoring(&id, dump);
         Self {
             name: format!("graph \"{number}\""),
             id,
@@ -41,7 +48,7 @@ impl Graph {
     }
 
     /// One with a former database.
-    fn with_former() -> Self {
+    pub(crate) fn with_former() -> Self {
         let graph = Self::with_dump();
         server().create_database(&graph.name).unwrap();
         let sql = "CREATE TABLE node (id int, name text); INSERT INTO node VALUES (1, 'old')";
@@ -49,20 +56,41 @@ impl Graph {
         graph
     }
 
-    fn target_at(&self, pg_path: &Path, wait: Duration) -> GraphTarget {
-        let spec = ConnectSpec::parse(&server().conninfo("postgres")).unwrap();
-        let options = GraphTargetOptions {
+    fn options(&self, pg_path: &Path, wait: Duration) -> GraphTargetOptions {
+        GraphTargetOptions {
             terminate_connections: false,
             pg_path: Some(pg_path.to_owned()),
             now: self.restoring.began_at,
             application: None,
             lock_timeout: wait,
-        };
-        GraphTarget::new(spec, &self.name, &self.id, options)
+        }
+    }
+
+    fn target_at(&self, pg_path: &Path, wait: Duration) -> GraphTarget {
+        GraphTarget::new(admin(), &self.name, &self.id, self.options(pg_path, wait))
     }
 
     fn target(&self) -> GraphTarget {
-        self.target_at(server().bin_dir(), Duration::from_secs(20))
+        self.target_of(&self.id)
+    }
+
+    /// The same restore by another name.
+    pub(crate) fn restoring_as(&self, id: &str) -> Restoring {
+        Restoring {
+            id: id.to_owned(),
+            cancel: Cancel::default(),
+            ..self.restoring.clone()
+        }
+    }
+
+    pub(crate) fn target_of(&self, id: &str) -> GraphTarget {
+        let options = self.options(server().bin_dir(), PATIENCE);
+        GraphTarget::new(admin(), &self.name, id, options)
+    }
+
+    pub(crate) fn reopened(&self, place: &TargetPlace, id: &str) -> GraphTarget {
+        let options = self.options(server().bin_dir(), PATIENCE);
+        GraphTarget::reopen(place, id, admin(), options).unwrap()
     }
 
     async fn prepared(&self) -> GraphTarget {
@@ -79,7 +107,7 @@ impl Graph {
         target
     }
 
-    fn names(&self) -> String {
+    pub(crate) fn names(&self) -> String {
         server()
             .psql(
                 &self.name,
@@ -88,7 +116,7 @@ impl Graph {
             .unwrap()
     }
 
-    fn databases(&self) -> Vec<String> {
+    pub(crate) fn databases(&self) -> Vec<String> {
         let sql = format!(
             "SELECT datname FROM pg_database WHERE starts_with(datname, '{}') ORDER BY 1",
             self.name

@@ -6,7 +6,7 @@ use std::time::Duration;
 use arkstream_format::Component;
 use arkstream_postgres::{Session, Staging};
 
-use super::bundle::{Pieces, restoring};
+use super::bundle::{bundle_of, restoring};
 use super::export::try_export;
 use super::support::{catalog, database, setting, table, task};
 
@@ -24,8 +24,8 @@ async fn a_part_that_appears_while_it_is_loaded_counts_as_loaded() {
         .unwrap();
     let part = entries[0].parts[0].member.clone();
     let bytes = setting.sink.contents()[&part].0.clone();
-    let member = (part.as_str(), Component::Models, vec![Some(bytes)]);
-    let bundle = Pieces::of(vec![member]).with_tables(entries.clone());
+    let mut bundle = bundle_of(&part, Component::Models, vec![Some(bytes)]);
+    bundle.manifest.tables = entries.clone();
     let restoring = restoring("0123456789abcdef", bundle);
     let staging = Staging::new("arkstream_0123456789abcdef");
     let session = Session::connect(&spec, "the restore").await.unwrap();
