@@ -15,11 +15,17 @@ CHECK_PYTHON := "$$ARKSTREAM_TEST_PYTHON"
 TIME ?= 60
 SOAK_TIME ?= 600
 
+# `make bench SCALE=0.1` takes minutes; BENCH= are further options of benches/compare/bench.py.
+SCALE ?= 1
+RUNS ?= 5
+BENCH ?=
+BENCH_PYTHON := "$$ARKSTREAM_BENCH_PYTHON"
+
 # Where `make install` puts things.
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: help setup setup-demo build install demo test soak fuzz bench fmt lint doc book
+.PHONY: help setup setup-demo build install demo test soak fuzz bench microbench fmt lint doc book
 
 help: ## Show this list
 	@echo 'Arkstream: make TARGET'
@@ -51,7 +57,13 @@ soak: setup ## All tests with many more rounds, then ten minutes of each fuzz ta
 fuzz: ## Every fuzz target under libFuzzer, TIME= seconds each
 	@scripts/fuzz.sh $(TIME)
 
-bench: setup ## Benchmarks
+bench: ## Arkstream beside its peers: SCALE= of the data (1: 424 MB of messages), RUNS= rounds
+	@scripts/setup.sh bench
+	@$(STEP) 'build' $(CARGO) build --release --locked --package arkstream-cli $(WITH)
+	@$(STEP) 'build of the server for it' $(CARGO) build --release --locked --package arkstream-sample --example serve
+	@$(STEP) 'comparison' bash -c '$(BENCH_PYTHON) benches/compare/bench.py --scale $(SCALE) --runs $(RUNS) $(BENCH)'
+
+microbench: setup ## Benchmarks of single stages
 	@$(STEP) 'benchmarks' $(CARGO) bench --workspace --locked $(WITH)
 
 fmt: ## Format the sources

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# setup.sh demo|test: installs what `make demo` or `make test` needs on Debian and Ubuntu.
+# setup.sh demo|test|bench: installs what `make demo`, `make test` or `make bench` needs on Debian and Ubuntu.
 #
 # Idempotent: it looks for tools, not for packages, so whatever already provides a tool is used, and
 # a second run changes nothing and prints nothing. System packages are installed with apt (as root,
@@ -7,6 +7,7 @@
 #
 #   .test-env/venv            pinned Python packages (tests/support/requirements*.txt)
 #   .test-env/venv-chroma05   the older ChromaDB (test only)
+#   .test-env/venv-bench      the peers that are measured (bench only)
 #   .test-env/tools           mdbook, built from its source (test only)
 #   .test-env/env.sh          the paths that demo and tests read from the environment
 #   .test-env/setup.log       the output of the installers, for when something fails
@@ -27,8 +28,8 @@ mdbook_version=0.5.4
 
 main() {
   local mode=${1:-}
-  if [[ $# -ne 1 || ($mode != demo && $mode != test) ]]; then
-    echo "usage: scripts/setup.sh demo|test" >&2
+  if [[ $# -ne 1 || ($mode != demo && $mode != test && $mode != bench) ]]; then
+    echo "usage: scripts/setup.sh demo|test|bench" >&2
     exit 2
   fi
   mkdir -p "$env_dir"
@@ -42,6 +43,11 @@ main() {
   check_rust "$mode"
   install_system_packages "$mode"
   find_python
+  if [[ $mode == bench ]]; then
+    make_venv "$env_dir/venv-bench" "$root/benches/compare/requirements.txt"
+    write_env_file
+    return
+  fi
   make_venv "$env_dir/venv" "$support/requirements-demo.txt"
   if [[ $mode == test ]]; then
     add_to_venv "$env_dir/venv" "$support/requirements.txt" "$support/requirements-demo.txt"
@@ -100,6 +106,14 @@ install_system_packages() {
   have libtoolize || wanted+=(libtool)
   have make || wanted+=(make)
   [[ $(uname -m) != x86_64 ]] || have nasm || wanted+=(nasm)
+  if [[ $1 == bench ]]; then
+    have 7z || wanted+=("$(first_known_package p7zip-full 7zip)")
+    have bsdtar || wanted+=(libarchive-tools)
+    have pigz || wanted+=(pigz)
+    have restic || wanted+=(restic)
+    have zip || wanted+=(zip)
+    have zstd || wanted+=(zstd)
+  fi
   if [[ $1 == test ]]; then
     have 7z || wanted+=("$(first_known_package p7zip-full 7zip)")
     have bsdtar || wanted+=(libarchive-tools)
@@ -291,6 +305,9 @@ write_env_file() {
     export_path ARKSTREAM_TEST_SUPPORT "$support"
     export_path ARKSTREAM_TEST_PYTHON "$env_dir/venv/bin/python"
     export_path ARKSTREAM_DEMO_PYTHON "$env_dir/venv/bin/python"
+    if [[ -f $env_dir/venv-bench/.base-key ]]; then
+      export_path ARKSTREAM_BENCH_PYTHON "$env_dir/venv-bench/bin/python"
+    fi
     if [[ -f $env_dir/venv-chroma05/.base-key ]]; then
       export_path ARKSTREAM_TEST_PYTHON_CHROMA05 "$env_dir/venv-chroma05/bin/python"
     fi

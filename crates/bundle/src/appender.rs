@@ -22,9 +22,10 @@ use arkstream_format::{
     Chunk, Component, Compression, Crc32, DeadRange, Digest, Generation, Member, Proof,
     journal::Record,
 };
-use arkstream_pipeline::{Failure, FailureKind, MemberFacts, Permit, Receipt};
+use arkstream_pipeline::{Failure, FailureKind, MemberFacts, Permit, Receipt, Stage, Stats};
 
 use crate::{
+    clock::Clock,
     codec::{EncodedChunk, STREAM_END},
     disk::Disk,
     durable,
@@ -97,6 +98,7 @@ pub(crate) struct Appender {
     /// What the next copy of the index inside the file will say.
     pub(crate) index: Index,
     pub(crate) open: Option<OpenMember>,
+    pub(crate) stats: Arc<Stats>,
     unsynced: u64,
     last_sync: Instant,
     receipts: Vec<(oneshot::Sender<Receipt>, Member)>,
@@ -127,6 +129,7 @@ impl Appender {
             journal,
             index,
             open: None,
+            stats: Arc::default(),
             unsynced: 0,
             last_sync: Instant::now(),
             receipts: Vec::new(),
@@ -140,7 +143,9 @@ impl Appender {
         mut commands: mpsc::Receiver<Command>,
         failed: &std::sync::Mutex<Option<Failure>>,
     ) {
+        let mut clock = Clock::new(&self.stats);
         while let Some(command) = commands.blocking_recv() {
+            clock.begin(self.offset);
             let outcome = match command {
                 Command::Open(opening) => self.open(*opening),
                 Command::Chunk(chunk, permit) => self.append(&chunk).map(|()| drop(permit)),
@@ -168,6 +173,7 @@ impl Appender {
                     Err(failure) => answer(reply, Err(failure)),
                 },
             };
+            clock.end(self.offset);
             if let Err(failure) = outcome {
                 *failed
                     .lock()
@@ -417,8 +423,9 @@ impl Appender {
 
     /// Data first, then the journal that speaks of it, then the receipts.
     pub(crate) fn sync(&mut self) -> Result<(), Failure> {
+        self.out.flush().map_err(|error| self.failure(error))?;
+        let since = Instant::now();
         let outcome = (|| {
-            self.out.flush()?;
             let out = self.out.get_ref();
             out.sync()?;
             if self.unsynced > 0 {
@@ -429,6 +436,8 @@ impl Appender {
             }
             self.journal.commit()
         })();
+        let (took, unsynced) = (since.elapsed(), self.unsynced);
+        self.stats.add(Stage::Sync, took, Duration::ZERO, unsynced);
         outcome.map_err(|error| self.failure(error))?;
         self.unsynced = 0;
         self.last_sync = Instant::now();

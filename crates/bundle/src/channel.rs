@@ -12,7 +12,9 @@ use tokio::{
 };
 
 use arkstream_format::{Compression, Crc32, Member, Proof};
-use arkstream_pipeline::{Failure, FailureKind, MemberFacts, MemberSpec, PendingReceipt, Permit};
+use arkstream_pipeline::{
+    Failure, FailureKind, MemberFacts, MemberSpec, PendingReceipt, Permit, Stage, Stats,
+};
 
 use crate::{
     appender::Command,
@@ -30,6 +32,7 @@ pub(crate) struct Channel {
     pub(crate) compares: Arc<AtomicBool>,
     pub(crate) effort: Effort,
     pub(crate) older: Option<Arc<Older>>,
+    pub(crate) stats: Arc<Stats>,
 }
 
 impl Channel {
@@ -132,9 +135,19 @@ impl Channel {
     ) -> JoinHandle<EncodedChunk> {
         let effort = self.effort;
         let origin = origin.filter(|_| compression == Compression::Deflate);
+        let stats = Arc::clone(&self.stats);
         tokio::task::spawn_blocking(move || {
+            let length = raw.len();
             let copied = origin.and_then(|origin| origin.encoded(&raw));
-            copied.unwrap_or_else(|| EncodedChunk::new(raw, compression, effort))
+            copied.unwrap_or_else(|| {
+                let hashed = stats.work(Stage::Hash, length, || EncodedChunk::hashed(raw));
+                match compression {
+                    Compression::Stored => hashed,
+                    Compression::Deflate => {
+                        stats.work(Stage::Compress, length, || hashed.deflate(effort))
+                    }
+                }
+            })
         })
     }
 

@@ -88,16 +88,30 @@ pub(crate) struct EncodedChunk {
 impl EncodedChunk {
     /// Hashes `raw` and compresses it if the member is to be compressed.
     pub(crate) fn new(raw: Bytes, compression: Compression, effort: Effort) -> Self {
-        let deflated = match (compression, effort.encoder()) {
-            (Compression::Deflate, Some(encoder)) => encoder.deflate(&raw),
-            _ => None,
-        };
+        let hashed = Self::hashed(raw);
+        match compression {
+            Compression::Stored => hashed,
+            Compression::Deflate => hashed.deflate(effort),
+        }
+    }
+
+    /// Hashes `raw`.
+    pub(crate) fn hashed(raw: Bytes) -> Self {
         Self {
             crc32: Crc32::of(&raw),
             blake3: Digest::of(&raw),
-            deflated,
+            deflated: None,
             copied: false,
             raw,
+        }
+    }
+
+    /// Compresses it, where it pays.
+    pub(crate) fn deflate(self, effort: Effort) -> Self {
+        let encoder = effort.encoder();
+        Self {
+            deflated: encoder.and_then(|encoder| encoder.deflate(&self.raw)),
+            ..self
         }
     }
 

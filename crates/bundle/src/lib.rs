@@ -26,6 +26,7 @@ mod appender;
 mod channel;
 mod check;
 mod claim;
+mod clock;
 mod codec;
 mod copy;
 mod disk;

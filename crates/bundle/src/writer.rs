@@ -20,7 +20,7 @@ use arkstream_format::{
 };
 use arkstream_pipeline::{
     BundleSink, Failure, FailureKind, MemberFacts, MemberSpec, MemberWriter, PendingReceipt,
-    Published, Sink,
+    Published, Sink, Stats,
 };
 
 use crate::{
@@ -145,6 +145,7 @@ pub struct BundleWriter {
     older: Option<Arc<Older>>,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) partial: PathBuf,
+    stats: Arc<Stats>,
 }
 
 impl BundleWriter {
@@ -233,6 +234,7 @@ impl BundleWriter {
         let (commands, receiver) = mpsc::channel(QUEUE);
         let failed = Arc::new(Mutex::new(None));
         let for_thread = Arc::clone(&failed);
+        let stats = Arc::clone(&appender.stats);
         std::thread::Builder::new()
             .name("appender".into())
             .spawn(move || appender.run(receiver, &for_thread))
@@ -246,6 +248,7 @@ impl BundleWriter {
             older,
             disk,
             partial,
+            stats,
         };
         Ok(Opened {
             writer,
@@ -269,6 +272,7 @@ impl BundleWriter {
             compares: Arc::clone(&self.compares),
             effort: self.effort,
             older: self.older.clone(),
+            stats: Arc::clone(&self.stats),
         }
     }
 
@@ -352,6 +356,10 @@ impl Sink for BundleWriter {
 
     async fn sync(&self) -> Result<(), Failure> {
         self.ask(Command::Sync).await
+    }
+
+    fn stats(&self) -> Arc<Stats> {
+        Arc::clone(&self.stats)
     }
 }
 

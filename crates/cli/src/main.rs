@@ -19,6 +19,7 @@ mod say;
 mod settings;
 mod sources;
 mod spreadsheet;
+mod stats;
 mod units;
 
 use std::process::ExitCode;

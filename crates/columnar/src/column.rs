@@ -10,7 +10,7 @@ use arrow_schema::ArrowError;
 use crate::error::ValueProblem;
 use crate::numeric::{MAX_TEXT, Numeric};
 use crate::pgtype::{Kind, Scalar};
-use crate::scalar::{Appended, ScalarBuilder, carries, write_exception};
+use crate::scalar::{Appended, ScalarBuilder, carries, finish_texts, write_exception};
 
 /// Most bytes that a column can gain from one field beyond the field's own length, when the
 /// text of a numeric is made here.
@@ -116,7 +116,7 @@ impl ColumnBuilder {
     pub(crate) fn finish_into(&mut self, arrays: &mut Vec<ArrayRef>) -> Result<(), ArrowError> {
         arrays.push(match &mut self.neat {
             Neat::Scalar(_, values) => values.finish(),
-            Neat::NumericText(values) | Neat::Output(values) => Arc::new(values.finish()),
+            Neat::NumericText(values) | Neat::Output(values) => finish_texts(values),
             Neat::List(values) => Arc::new(values.finish()?),
         });
         if let Some(companion) = &mut self.companion {

@@ -1,6 +1,6 @@
 //! Record batches to one Parquet file in memory.
 //!
-//! Format: data pages v1 of about 1 MiB, zstd; row groups of at most
+//! Format: data pages v1 of about 2 MiB, zstd; row groups of at most
 //! [`EncodeOptions::row_group_bytes`] uncompressed bytes, a single larger row aside. Integers,
 //! dates, times and timestamps are DELTA_BINARY_PACKED, floats BYTE_STREAM_SPLIT, columns marked
 //! [`KEY_DICTIONARY`] dictionary-encoded, all others plain. Statistics are kept per column chunk
@@ -44,12 +44,23 @@ pub struct EncodeOptions {
 }
 
 impl Default for EncodeOptions {
+    /// Measured on chat messages: level 2 takes a third less time than level 3, and what it loses in
+    /// size (4 %), pages of 2 MiB instead of 1 MiB bring back. Level 1 is a sixth larger.
     fn default() -> Self {
         EncodeOptions {
-            zstd_level: 3,
+            zstd_level: 2,
             row_group_bytes: 16 << 20,
-            page_bytes: 1 << 20,
+            page_bytes: 2 << 20,
         }
+    }
+}
+
+impl EncodeOptions {
+    /// Bytes at which a batch should be written, so that it makes one row group: somewhat less than
+    /// its limit, for who counts them sees whole rows.
+    #[must_use]
+    pub fn batch_bytes(&self) -> usize {
+        self.row_group_bytes - self.row_group_bytes / 8
     }
 }
 

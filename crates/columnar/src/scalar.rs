@@ -135,24 +135,42 @@ impl ScalarBuilder {
         }
     }
 
-    /// Hands out the array and starts anew.
+    /// Hands out the array and starts anew. The next one is expected to be as long, and grows without
+    /// copying what is in it.
     pub(crate) fn finish(&mut self) -> ArrayRef {
         match &mut self.values {
             Values::Bool(values) => Arc::new(values.finish()),
-            Values::Int2(values) => Arc::new(values.finish()),
-            Values::Int4(values) => Arc::new(values.finish()),
-            Values::Int8(values) => Arc::new(values.finish()),
-            Values::Float4(values) => Arc::new(values.finish()),
-            Values::Float8(values) => Arc::new(values.finish()),
-            Values::Decimal(values) => Arc::new(values.finish()),
-            Values::Text(values) => Arc::new(values.finish()),
-            Values::Bytea(values) => Arc::new(values.finish()),
-            Values::Date(values) => Arc::new(values.finish()),
-            Values::Timestamp(values) => Arc::new(values.finish()),
-            Values::Time(values) => Arc::new(values.finish()),
+            Values::Int2(values) => finish_primitives(values, self.scalar),
+            Values::Int4(values) => finish_primitives(values, self.scalar),
+            Values::Int8(values) => finish_primitives(values, self.scalar),
+            Values::Float4(values) => finish_primitives(values, self.scalar),
+            Values::Float8(values) => finish_primitives(values, self.scalar),
+            Values::Decimal(values) => finish_primitives(values, self.scalar),
+            Values::Text(values) => finish_texts(values),
+            Values::Bytea(values) => {
+                let next = BinaryBuilder::with_capacity(values.len(), values.values_slice().len());
+                Arc::new(std::mem::replace(values, next).finish())
+            }
+            Values::Date(values) => finish_primitives(values, self.scalar),
+            Values::Timestamp(values) => finish_primitives(values, self.scalar),
+            Values::Time(values) => finish_primitives(values, self.scalar),
             Values::Uuid(values) => Arc::new(values.finish()),
         }
     }
+}
+
+fn finish_primitives<T: ArrowPrimitiveType>(
+    values: &mut PrimitiveBuilder<T>,
+    scalar: Scalar,
+) -> ArrayRef {
+    let next = PrimitiveBuilder::with_capacity(values.len()).with_data_type(scalar.data_type());
+    Arc::new(std::mem::replace(values, next).finish())
+}
+
+/// Hands out the texts and starts anew, with room for as much.
+pub(crate) fn finish_texts(values: &mut StringBuilder) -> ArrayRef {
+    let next = StringBuilder::with_capacity(values.len(), values.values_slice().len());
+    Arc::new(std::mem::replace(values, next).finish())
 }
 
 /// Whether the Arrow type can carry this value, and an error when it is none.

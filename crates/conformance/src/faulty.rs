@@ -8,6 +8,7 @@ use std::sync::{
 use arkstream_format::{Component, Member, Proof};
 use arkstream_pipeline::{
     Cancel, Failure, FailureKind, MemberFacts, MemberSpec, MemberWriter, PendingReceipt, Sink,
+    Stats,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -144,6 +145,10 @@ impl Sink for Faulty {
     async fn sync(&self) -> Result<(), Failure> {
         self.shared.call("sync", "").await?;
         self.inner.sync().await
+    }
+
+    fn stats(&self) -> Arc<Stats> {
+        self.inner.stats()
     }
 }
 

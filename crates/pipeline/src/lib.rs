@@ -22,6 +22,7 @@ mod reader;
 mod run;
 mod sink;
 mod source;
+mod stats;
 mod target;
 pub mod words;
 
@@ -39,6 +40,7 @@ pub use sink::{
     Sink,
 };
 pub use source::{PlannedItem, Source, SourcePlan, SourceReport};
+pub use stats::{Stage, StageTimes, Stats};
 pub use target::{
     Checked, Lost, Proof, Reach, ReferencePlan, Restoring, Standing, TablePlan, Target, TargetPlan,
 };

@@ -8,7 +8,7 @@ use std::{
 use arkstream_format::{BaseBundle, Component, Generation, Member, Omission};
 use chrono::{DateTime, Utc};
 
-use crate::{Budget, Cancel, Event, Observer, Sink};
+use crate::{Budget, Cancel, Event, Observer, Sink, Stats};
 
 /// The surroundings of a run. Cheap to clone.
 #[derive(Clone)]
@@ -29,6 +29,8 @@ pub struct Run {
     pub generations: Vec<Generation>,
     /// Older bundles that members are copied out of.
     pub bases: Vec<BaseBundle>,
+    /// Where its time goes. The sink counts into the same.
+    pub stats: Arc<Stats>,
     omissions: Arc<Mutex<Vec<Omission>>>,
     redone: Arc<Mutex<BTreeMap<(Component, String), u64>>>,
 }
@@ -43,6 +45,7 @@ impl Run {
         jobs: usize,
     ) -> Self {
         Self {
+            stats: sink.stats(),
             sink,
             observer,
             cancel,

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use arkstream_format::{Component, Compression, Generation, Manifest, Member, Proof};
 
-use crate::{Budget, Failure, FailureKind};
+use crate::{Budget, Failure, FailureKind, Stats};
 
 /// What is known of a member before its first byte.
 #[derive(Clone, Debug)]
@@ -95,6 +95,11 @@ pub trait Sink: Send + Sync {
 
     /// Returns when every finished member is durable.
     async fn sync(&self) -> Result<(), Failure>;
+
+    /// What the sink counts its time into; the run that writes to it does so too.
+    fn stats(&self) -> Arc<Stats> {
+        Arc::default()
+    }
 }
 
 /// A sink that becomes a bundle.

@@ -208,3 +208,37 @@ fn compression_costs_and_gains_what_was_asked_for_and_any_unzip_reads_it() {
     assert!(none > 2 * fast.max(balanced), "{sizes:?}");
     assert!(small < fast.min(balanced), "{sizes:?}");
 }
+
+#[test]
+fn stats_say_what_every_stage_did() {
+    let stack = Stack::shared();
+    let out = scratch("stats").join("bundle.zip");
+    let mut command = stack.backup_command(&out);
+    let report = run(command.args(["--stats", "--json"])).ok().json();
+    let stats = &report["stats"];
+    assert!(number(&stats["budget_peak_bytes"]) > 0);
+    assert!(number(&stats["budget_peak_bytes"]) <= number(&stats["budget_bytes"]));
+    let models = &report["components"]["models"];
+    for stage in [
+        "receive", "decode", "encode", "hash", "compress", "append", "sync",
+    ] {
+        let of = &stats["stages"][stage];
+        assert!(of["busy_seconds"].as_f64() > Some(0.0), "{stage}: {of}");
+        assert!(number(&of["bytes"]) > 0, "{stage}: {of}");
+    }
+    // All bytes of the file but the last ones go through the appender; they are few.
+    let appended = number(&stats["stages"]["append"]["bytes"]);
+    assert!(appended >= number(&models["stored_bytes"]), "{stats:#}");
+    assert!(appended <= number(&report["bytes"]), "{stats:#}");
+    let waited = &stats["stages"]["prove"]["waiting_seconds"];
+    assert!(waited.as_f64() > Some(0.0), "{stats:#}");
+
+    let out = scratch("stats-table").join("bundle.zip");
+    let said = run(stack.backup_command(&out).arg("--stats")).ok().stdout;
+    for head in ["stage", "busy", "waiting", "encode", "of a budget of"] {
+        assert!(said.contains(head), "{head}: {said}");
+    }
+    let out = scratch("stats-none").join("bundle.zip");
+    let report = run(stack.backup_command(&out).arg("--json")).ok().json();
+    assert_eq!(report["stats"], Value::Null);
+}

@@ -52,6 +52,9 @@ pub(crate) struct BackupArgs {
     /// Say what would be done, and do nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Say at the end what every stage did with its time.
+    #[arg(long)]
+    pub(crate) stats: bool,
     /// End with one JSON object on standard output.
     #[arg(long)]
     pub(crate) json: bool,

@@ -16,7 +16,7 @@ use arkstream_bundle::{
     unfinished_beside,
 };
 use arkstream_format::{ModelStatus, RunId};
-use arkstream_pipeline::{Budget, Cancel, Event, Failure, FailureKind, Run};
+use arkstream_pipeline::{Budget, Cancel, Event, Failure, FailureKind, Run, Stats};
 
 use crate::{
     args::{BackupArgs, CompressionChoice, ProgressMode},
@@ -32,7 +32,7 @@ use crate::{
     settings::Settings,
     sources::{self, Stack},
     spreadsheet::{self, Spreadsheet},
-    units,
+    stats, units,
 };
 
 /// How long a lost server is waited for.
@@ -127,13 +127,26 @@ pub(crate) async fn run_with(args: BackupArgs, log: LogBuffer) -> Result<Code, F
         .run(&run, writer, &plan, describe.as_ref())
         .await
         .map_err(|failure| with_leftover(failure, &path))?;
+    let (stats, budget, jobs) = (Arc::clone(&run.stats), run.budget.clone(), run.jobs);
     // With it goes the sink's list of members: the page reads the manifest, which is as large.
     drop(run);
     let page = match args.no_report {
         true => None,
         false => Some(page_beside(&outcome)),
     };
-    report(&args, &outcome, resumed.as_ref(), page)
+    let used = Used {
+        stats,
+        budget,
+        jobs,
+    };
+    report(&args, &outcome, resumed.as_ref(), page, &used)
+}
+
+/// What the stages of the run did, and with how much.
+struct Used {
+    stats: Arc<Stats>,
+    budget: Budget,
+    jobs: usize,
 }
 
 /// Writes the page that says what is in the bundle. The bundle is published and good, whatever becomes
@@ -311,6 +324,7 @@ fn report(
     outcome: &Outcome,
     resumed: Option<&Resumed>,
     page: Option<Result<PathBuf, Failure>>,
+    used: &Used,
 ) -> Result<Code, Failure> {
     let manifest = &outcome.published.manifest;
     let rows: u64 = manifest.components.values().map(|sum| sum.rows).sum();
@@ -349,6 +363,7 @@ fn report(
             "report": page.as_ref().and_then(|page| page.as_ref().ok()),
             "report_error": page.as_ref().and_then(|page| page.as_ref().err()).map(Failure::to_string),
             "peak_memory_bytes": memory::peak(),
+            "stats": args.stats.then(|| stats::json(&used.stats, &used.budget, used.jobs)),
         }))?;
     } else {
         let mut text = format!(
@@ -388,6 +403,10 @@ fn report(
         }
         if let Some(Ok(page)) = &page {
             let _ = writeln!(text, "report: {}", page.display());
+        }
+        if args.stats {
+            let table = stats::table(&used.stats, outcome.elapsed, &used.budget, used.jobs);
+            let _ = write!(text, "\n{table}");
         }
         output::print(&text)?;
     }

@@ -67,6 +67,7 @@ pub(crate) async fn run(args: DemoArgs, log: LogBuffer) -> Result<Code, Failure>
             wait_for_space: None,
             no_report: false,
             dry_run: false,
+            stats: false,
             json: false,
             progress: args.progress,
         },

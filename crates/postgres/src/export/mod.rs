@@ -7,7 +7,7 @@
 //! without rows has one part without rows, whose schema tells its columns.
 //!
 //! **Workers.** Each has a session, a thread and a share of the memory budget of its own. Reading
-//! from the socket is the runtime's work; decoding and encoding happen in the worker's thread.
+//! from the socket, decoding and encoding all happen in the worker's thread.
 //! The biggest tables come first, so that the last worker is not left alone with one.
 //!
 //! **Memory.** A worker holds one file: its batch in the builders (up to twice a row group and a row), the
@@ -27,6 +27,7 @@
 mod budget;
 mod definition;
 mod earlier;
+mod gather;
 mod part;
 mod plan;
 mod ranges;
@@ -127,6 +128,7 @@ async fn run_workers(
             taken_at: Utc::now(),
             encode: setting.options.encode.clone(),
             done: done.clone(),
+            reading: Arc::default(),
         };
         let runtime = tokio::runtime::Handle::current();
         running.push(spawn_blocking(move || runtime.block_on(worker.work())));

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use arkstream_columnar::{EncodeOptions, PartEncoder};
 use arkstream_format::{Component, Digest, KeptBy, PartEntry, Proof, RowsProof};
-use arkstream_pipeline::{Event, Failure, FailureKind, PendingReceipt};
+use arkstream_pipeline::{Event, Failure, FailureKind, PendingReceipt, Stage};
 use futures::StreamExt;
 
 use super::earlier::{DAMAGED, keep_all};
+use super::gather::Gather;
 use super::plan::Table;
 use super::ranges::{Part, Range, Work};
 use super::versions::VersionsQuery;
@@ -71,7 +72,8 @@ impl Worker {
             () = &mut stopped => return Ok(None),
             copying = self.session.client().copy_out(&sql) => copying,
         };
-        let mut stream = std::pin::pin!(copying.map_err(|error| fail(&error))?);
+        let stream = std::pin::pin!(copying.map_err(|error| fail(&error))?);
+        let mut stream = Gather::new(stream, &self.run.stats, &self.reading);
         let mut content = blake3::Hasher::new();
         loop {
             let message = tokio::select! {
@@ -139,7 +141,8 @@ impl Worker {
             () = &mut stopped => return Ok(None),
             copying = self.session.client().copy_out(&sql) => copying,
         };
-        let mut stream = std::pin::pin!(copying.map_err(|error| fail(&error))?);
+        let stream = std::pin::pin!(copying.map_err(|error| fail(&error))?);
+        let mut stream = Gather::new(stream, &self.run.stats, &self.reading);
         let mut unreported = 0;
         loop {
             let message = tokio::select! {
@@ -155,17 +158,18 @@ impl Worker {
             if unreported >= REPORT {
                 self.report(&mut unreported);
             }
-            content.update(&bytes);
+            let stats = &self.run.stats;
+            stats.work(Stage::Hash, bytes.len(), || content.update(&bytes));
             writing.push(&bytes).await?;
         }
         self.report(&mut unreported);
         writing.end()?;
-        self.check_after(table, range)
-            .await
-            .map_err(|error| fail(&error))??;
+        let stats = &self.run.stats;
+        let checked = stats.wait(Stage::Prove, self.check_after(table, range));
+        checked.await.map_err(|error| fail(&error))??;
 
-        let proof = self.prove(table, range, &content).await?;
-        let written = writing.finish(proof).await?;
+        let proof = stats.wait(Stage::Prove, self.prove(table, range, &content));
+        let written = writing.finish(proof.await?).await?;
         let generation = self.run.generation();
         let entries = range.entries(&table.task, &written.files, generation, None);
         Ok(Some((entries, written.receipts)))

@@ -1,10 +1,11 @@
 //! A worker: takes parts from the queue until there is none or somebody stops it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arkstream_columnar::EncodeOptions;
-use arkstream_pipeline::{Budget, Cancel, Failure, Run};
+use arkstream_pipeline::{Budget, Cancel, Failure, Run, Stage};
 use chrono::{DateTime, Utc};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -55,18 +56,29 @@ pub(super) struct Worker {
     pub(super) taken_at: DateTime<Utc>,
     pub(super) encode: EncodeOptions,
     pub(super) done: UnboundedSender<PartDone>,
+    /// Nanoseconds that the worker spent on reading from its socket.
+    pub(super) reading: Arc<AtomicU64>,
 }
 
 impl Worker {
     /// Works until the queue is empty or somebody stops it, in the middle of whatever it waits for,
     /// and gives the session back. When it ends early, the session may be in the middle of a stream
     /// and is cut off.
-    pub(super) async fn work(self) -> (Session, Result<(), Failure>) {
-        let outcome = tokio::select! {
-            biased;
-            () = self.stop.raised() => Ok(()),
-            outcome = self.work_off() => outcome,
+    pub(super) async fn work(mut self) -> (Session, Result<(), Failure>) {
+        let mut connection = self.session.take_connection().await;
+        self.reading = connection.driven();
+        let work = async {
+            tokio::select! {
+                biased;
+                () = self.stop.raised() => Ok(()),
+                outcome = self.work_off() => outcome,
+            }
         };
+        let outcome = connection.alongside(work).await;
+        self.session.give_back(connection);
+        let read = Duration::from_nanos(self.reading.load(Ordering::Relaxed));
+        let stats = &self.run.stats;
+        stats.add(Stage::Receive, read, Duration::ZERO, 0);
         if outcome.is_err() || self.stop.is_raised() {
             self.session.abort().await;
         }

@@ -10,12 +10,14 @@
 //! 1/16). While a large value streams, the sink takes up to `B`/2 of it; so the builders are emptied
 //! before, and the file is ended where it has grown beyond the other half.
 
+use std::time::Duration;
+
 use arkstream_columnar::{CopyDecoder, EncodeOptions, LargeValue, Limits, PartEncoder, Step};
 use arkstream_format::{
     Attached, Component, Compression, LARGE_KEY, LargeEntry, Proof, RowsProof, StreamDigest,
 };
 use arkstream_pipeline::{
-    Failure, FailureKind, MemberFacts, MemberSpec, MemberWriter, PendingReceipt,
+    Failure, FailureKind, MemberFacts, MemberSpec, MemberWriter, PendingReceipt, Stage,
 };
 use bytes::Bytes;
 
@@ -95,9 +97,17 @@ impl<'a> Writing<'a> {
 
     /// Takes the next bytes of the stream.
     pub(super) async fn push(&mut self, bytes: &Bytes) -> Result<(), Failure> {
+        let stats = &self.worker.run.stats;
+        stats.add(
+            Stage::Decode,
+            Duration::ZERO,
+            Duration::ZERO,
+            bytes.len() as u64,
+        );
         let mut input = &bytes[..];
         loop {
-            match self.decoder.step(&mut input).map_err(self.broken())? {
+            let step = stats.work(Stage::Decode, 0, || self.decoder.step(&mut input));
+            match step.map_err(self.broken())? {
                 Step::Done => break,
                 Step::Begin(value) => self.begin_large(value).await?,
                 Step::Content(content) => {
@@ -115,8 +125,9 @@ impl<'a> Writing<'a> {
         let pending = self.decoder.bytes_pending();
         // Builders grow by doubling.
         let held = 2 * pending + self.encoder.encoded_bytes() + bytes.len();
-        self.held.grow_to(held as u64).await;
-        if pending >= self.options.row_group_bytes {
+        let held = self.held.grow_to(held as u64);
+        stats.wait(Stage::Memory, held).await;
+        if pending >= self.options.batch_bytes() {
             self.encode_pending()?;
             if self.encoder.encoded_bytes() as u64 > self.worker.budget.bytes() / 8 * 3 {
                 self.end_file().await?;
@@ -195,8 +206,9 @@ impl<'a> Writing<'a> {
         if !large.is_empty() {
             encoder.note(LARGE_KEY, LargeEntry::write(&large));
         }
-        let bytes = encoder.finish().map_err(self.broken())?;
-        Ok((bytes, large))
+        let stats = &self.worker.run.stats;
+        let bytes = stats.work(Stage::Encode, 0, || encoder.finish());
+        Ok((bytes.map_err(self.broken())?, large))
     }
 
     async fn begin_large(&mut self, value: LargeValue) -> Result<(), Failure> {
@@ -242,10 +254,15 @@ impl<'a> Writing<'a> {
     }
 
     fn encode_pending(&mut self) -> Result<(), Failure> {
-        while let Some(batch) = self.decoder.take_batch().map_err(self.broken())? {
-            self.encoder.write(&batch).map_err(self.broken())?;
-        }
-        Ok(())
+        let (broken, bytes) = (self.broken::<String>(), self.decoder.bytes_pending());
+        let (decoder, encoder) = (&mut self.decoder, &mut self.encoder);
+        let encoded = self.worker.run.stats.work(Stage::Encode, bytes, || {
+            while let Some(batch) = decoder.take_batch().map_err(|error| error.to_string())? {
+                encoder.write(&batch).map_err(|error| error.to_string())?;
+            }
+            Ok(())
+        });
+        encoded.map_err(broken)
     }
 
     /// Bytes that are in memory while nothing is pending.

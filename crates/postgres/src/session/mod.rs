@@ -5,17 +5,19 @@
 //! somebody else: [`Session::check_pinned`] finds it out by a mark that is unique to the session,
 //! best called again when further sessions were opened.
 
+mod driver;
 mod open;
 
 use std::time::Duration;
 
 use arkstream_pipeline::{Failure, FailureKind};
-use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::connect::ConnectSpec;
 use crate::failure::failure_of;
+pub(crate) use driver::Connection;
+use driver::Driver;
 
 /// How long a request to cancel may take before the connection is simply dropped.
 const CANCEL_LIMIT: Duration = Duration::from_secs(5);
@@ -61,7 +63,7 @@ const PINNED: &[(&str, &str)] = &[
 /// One connection, its settings pinned. It ends with this value.
 pub struct Session {
     client: Client,
-    driver: JoinHandle<()>,
+    driver: Driver,
     spec: ConnectSpec,
     tls: MakeRustlsConnect,
     mark: String,
@@ -112,6 +114,17 @@ impl Session {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.client.is_closed()
+    }
+
+    /// Takes the connection out of the runtime's hands: nothing moves until it is driven alongside some
+    /// work, or given back. For long streams in a thread of their own.
+    pub(crate) async fn take_connection(&mut self) -> Connection {
+        self.driver.take().await
+    }
+
+    /// Leaves the connection to the runtime again.
+    pub(crate) fn give_back(&mut self, connection: Connection) {
+        self.driver.give_back(connection);
     }
 
     /// Makes sure that the settings are still this session's own.
@@ -213,7 +226,7 @@ impl Session {
             client, mut driver, ..
         } = self;
         drop(client);
-        if tokio::time::timeout(CANCEL_LIMIT, &mut driver)
+        if tokio::time::timeout(CANCEL_LIMIT, driver.ended())
             .await
             .is_err()
         {

@@ -10,12 +10,12 @@ use arkstream_pipeline::{Failure, FailureKind};
 use secrecy::ExposeSecret;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
 use tokio_postgres::config::SslMode as WireSslMode;
 use tokio_postgres::{CancelToken, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::driver::Driver;
 use crate::connect::{ConnectSpec, HostSpec, Lookup, Socket, SslMode, Wire, connector, tls_for};
 use crate::failure::failure_of;
 
@@ -24,7 +24,7 @@ const SOCKET_DIRS: [&str; 3] = ["/var/run/postgresql", "/run/postgresql", "/tmp"
 
 pub(super) struct Opened {
     pub(super) client: Client,
-    pub(super) driver: JoinHandle<()>,
+    pub(super) driver: Driver,
     pub(super) spec: ConnectSpec,
     pub(super) tls: MakeRustlsConnect,
 }
@@ -114,7 +114,7 @@ async fn open_host(
     spec: &ConnectSpec,
     application_name: &str,
     tls: &MakeRustlsConnect,
-) -> Result<(Client, JoinHandle<()>), Failure> {
+) -> Result<(Client, Driver), Failure> {
     let Some(host) = spec.hosts.first() else {
         return Err(Failure::new(
             FailureKind::Usage,
@@ -162,7 +162,7 @@ async fn connect_within(
     config: &Config,
     mode: WireSslMode,
     tls: &MakeRustlsConnect,
-) -> Result<(Client, JoinHandle<()>), Trouble> {
+) -> Result<(Client, Driver), Trouble> {
     let Some(host) = spec.hosts.first() else {
         return Err(Trouble::Socket(io::ErrorKind::AddrNotAvailable.into()));
     };
@@ -189,7 +189,7 @@ async fn speak<S: Socket>(
     host: &HostSpec,
     config: &Config,
     tls: &MakeRustlsConnect,
-) -> Result<(Client, JoinHandle<()>), Trouble> {
+) -> Result<(Client, Driver), Trouble> {
     let asks = config.get_ssl_mode() != WireSslMode::Disable;
     let wire = Wire::new(stream, asks);
     let tls = tls_for::<S>(tls, &server_name(host));
@@ -197,7 +197,7 @@ async fn speak<S: Socket>(
         .connect_raw(wire, tls)
         .await
         .map_err(Trouble::Server)?;
-    let driver = tokio::spawn(async move {
+    let driver = Driver::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!("a connection ended: {error}");
         }

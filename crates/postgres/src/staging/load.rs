@@ -13,6 +13,12 @@ use super::{Staged, Staging};
 use crate::failure::failure_of;
 use crate::sql::{quote_ident, quote_literal};
 
+/// Long values are compressed by LZ4 where the server has it: that takes a fraction of the time of its
+/// own method. The live rows take them over as they are.
+const BEGIN: &str = "BEGIN; \
+    SELECT pg_catalog.set_config(name, 'lz4', true) FROM pg_catalog.pg_settings \
+    WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)";
+
 impl Staging {
     /// Loads a part of a table, unless its checkpoint says that it is there. Returns its rows.
     ///
@@ -50,7 +56,7 @@ impl Staging {
         let feed = feed::open(restoring, entry).await?;
         let permit = restoring.budget.take(feed.needs()).await;
         if transaction {
-            client.batch_execute("BEGIN").await.map_err(fail)?;
+            client.batch_execute(BEGIN).await.map_err(fail)?;
         }
         let copied = self.copy(client, restoring, staged, entry, feed).await;
         let mut taken = false;
