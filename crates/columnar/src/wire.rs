@@ -210,14 +210,17 @@ fn sized(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Option<()>) -> O
     Some(())
 }
 
-/// The byte of a `"char"`: empty for zero, itself for ASCII, a backslash and three octal digits.
+/// The byte of a `"char"`: empty for zero, itself for ASCII, a backslash and three octal digits beyond. No
+/// byte has another text.
 fn char_byte(text: &[u8]) -> Option<u8> {
     match text {
         [] => Some(0),
+        [0] => None,
         [byte] => Some(*byte),
         [b'\\', digits @ ..] if digits.len() == 3 => {
             let text = std::str::from_utf8(digits).ok()?;
-            u8::from_str_radix(text, 8).ok()
+            let byte = u8::from_str_radix(text, 8).ok()?;
+            (!byte.is_ascii()).then_some(byte)
         }
         _ => None,
     }
