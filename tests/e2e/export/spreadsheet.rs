@@ -57,7 +57,7 @@ fn every_cell_is_the_bundles_value_or_is_listed() {
     let backup = run(&mut with_xlsx(&database, &path)).ok();
     assert_eq!(
         files_below(&folder),
-        ["bundle.zip", "bundle.zip.sha256"],
+        ["bundle.zip", "bundle.zip.report.html", "bundle.zip.sha256"],
         "no temporary file stays"
     );
     run(arkstream().arg("verify").arg(&path)).ok();
