@@ -150,9 +150,9 @@ def bundle_rows(files):
 
 def large_values(path, part, layout):
     """By row and column: values that stand in members of their own, the part has NULL there."""
-    root = next(folder for folder in path.parents if folder.name == "odoo_data").parent
     found = collections.defaultdict(dict)
     for value in json.loads((part.metadata.metadata or {}).get(b"arkstream.large", b"[]")):
+        root = next(folder for folder in path.parents if folder.name == "odoo_data").parent
         content = (root / value["member"]).read_bytes()
         if len(content) != value["bytes"] or value["column"] not in layout.types:
             raise Mismatch(f"{value['member']} is not what {path} says: {value}")
