@@ -42,8 +42,14 @@ impl UnfinishedFile {
         let partial = beside(target);
         let left_behind = partial.try_exists().map_err(refused)?;
         let file = open_private(&partial).map_err(refused)?;
-        if !try_lock(&file).map_err(refused)? {
+        // Another run may have given this very file its name between the look and the lock.
+        if !try_lock(&file).map_err(refused)?
+            || !LocalDisk.still_names(&partial, &file).map_err(refused)?
+        {
             return Err(busy(target));
+        }
+        if target.try_exists().map_err(refused)? {
+            return Err(exists(target));
         }
         file.set_len(0).map_err(refused)?;
         Ok(Self {
@@ -132,9 +138,12 @@ impl UnfinishedFolder {
                 ))));
             }
             let lock = File::open(&partial).map_err(refused)?;
-            if !try_lock(&lock).map_err(refused)? {
+            if !try_lock(&lock).map_err(refused)?
+                || !LocalDisk.still_names(&partial, &lock).map_err(refused)?
+            {
                 return Err(busy(target));
             }
+            check_free(target)?;
             let mut left = fs::read_dir(&partial).map_err(refused)?;
             if left.next().is_none() {
                 break lock;
