@@ -1,5 +1,7 @@
 //! An unfinished bundle, read back by whoever writes it: for what is made of members that are there.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 
 use arkstream_format::{Digest, Generator, Manifest, Member, TableEntry};
@@ -12,6 +14,8 @@ use crate::{disk::DiskFile, reader::read_chunk, writer::BundleWriter};
 struct Unfinished {
     file: Box<dyn DiskFile>,
     manifest: Manifest,
+    /// Places in the manifest's list, by name.
+    by_name: HashMap<String, usize>,
     len: u64,
 }
 
@@ -37,9 +41,13 @@ impl BundleWriter {
         })?;
         let generator = Generator::new("arkstream", env!("CARGO_PKG_VERSION"));
         let run_id = arkstream_format::RunId(String::new());
+        let places = members.iter().enumerate();
         Ok(Box::new(Unfinished {
             file,
             len,
+            by_name: places
+                .map(|(at, member)| (member.name.clone(), at))
+                .collect(),
             manifest: Manifest {
                 members,
                 tables,
@@ -52,6 +60,10 @@ impl BundleWriter {
 impl BundleReader for Unfinished {
     fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    fn member(&self, name: &str) -> Option<&Member> {
+        self.manifest.members.get(*self.by_name.get(name)?)
     }
 
     /// There is no manifest in the file yet: the digest of the members there are.
