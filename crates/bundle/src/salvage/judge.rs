@@ -182,7 +182,7 @@ impl Examined {
         });
     }
 
-    /// Parts of tables that neither came back nor are told to be lost: no index lists them any more.
+    /// Parts of tables, and large values, that neither came back nor are told to be lost: no index lists them any more.
     fn parts_are_lost(&mut self, description: &Manifest) {
         let judged = self.judged.iter().map(|judged| judged.member.name.as_str());
         let by_crc = self.by_crc.iter().map(|member| member.header.name.as_str());
@@ -194,12 +194,16 @@ impl Examined {
             salvage.is_some_and(|salvage| salvage.lost_member(name))
         };
         let parts = description.tables.iter().flat_map(|table| &table.parts);
-        let untold: Vec<LostMember> = parts
-            .filter(|part| !told.contains(part.member.as_str()) && !before(&part.member))
-            .map(|part| LostMember {
-                member: Some(part.member.clone()),
+        let members = parts.flat_map(|part| {
+            let large = part.large.iter().map(|name| (name, None));
+            std::iter::once((&part.member, Some(part.rows))).chain(large)
+        });
+        let untold: Vec<LostMember> = members
+            .filter(|(name, _)| !told.contains(name.as_str()) && !before(name))
+            .map(|(name, rows)| LostMember {
+                member: Some(name.clone()),
                 component: Some(Component::Models),
-                rows: Some(part.rows),
+                rows,
                 ranges: vec![LostRange {
                     raw_start: None,
                     raw_end: None,

@@ -227,6 +227,8 @@ impl RowsCheck {
                 return Err(format!("{name} is named twice, or has another beside it"));
             }
             match bundle.member(name) {
+                // The list of what is lost tells of it.
+                None if is_lost(bundle, name) => {}
                 None => return Err(format!("{name} is not in the bundle")),
                 Some(member) if member.raw_len != value.bytes || member.digest != value.digest => {
                     return Err(format!("{name} is not the value that it names"));
@@ -239,6 +241,11 @@ impl RowsCheck {
         }
         Ok(())
     }
+}
+
+fn is_lost(bundle: &dyn BundleReader, name: &str) -> bool {
+    let salvage = bundle.manifest().salvage.as_ref();
+    salvage.is_some_and(|salvage| salvage.lost_member(name))
 }
 
 fn is_part(member: &Member) -> bool {
