@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_array::builder::StringBuilder;
 use arrow_array::{ArrayRef, ListArray};
 use arrow_buffer::{NullBufferBuilder, OffsetBuffer};
-use arrow_schema::ArrowError;
+use arrow_schema::{ArrowError, DataType};
 
 use crate::error::ValueProblem;
 use crate::numeric::{MAX_TEXT, Numeric};
@@ -141,6 +141,30 @@ fn append_utf8(values: &mut StringBuilder, raw: &[u8]) -> Result<usize, ValuePro
     let text = std::str::from_utf8(raw).map_err(|_| ValueProblem::NotUtf8)?;
     values.append_value(text);
     Ok(text.len())
+}
+
+/// A list array of one row, from an array as the wire has it ([`crate::LargeValue`]); `None` where such a
+/// list cannot hold it: other bounds than from 1, several dimensions, an infinite date.
+///
+/// # Errors
+/// When the bytes are no array of that type.
+pub fn list_from_wire(list: &DataType, raw: &[u8]) -> Result<Option<ArrayRef>, ValueProblem> {
+    const NOT_THIS: ValueProblem = ValueProblem::Array("its elements have another type");
+    let DataType::List(field) = list else {
+        return Err(NOT_THIS);
+    };
+    let oid = raw.get(8..).and_then(|rest| rest.first_chunk::<4>());
+    let oid = u32::from_be_bytes(*oid.ok_or(CUT_OFF)?);
+    let element = Scalar::of_element(oid, field.data_type()).ok_or(NOT_THIS)?;
+    let mut values = ListBuilder::new(element, oid);
+    match values.append(raw)? {
+        Appended::Exception => Ok(None),
+        Appended::Value(_) => {
+            let values = values.finish();
+            let values = values.map_err(|_| ValueProblem::Array("it is too large"))?;
+            Ok(Some(Arc::new(values)))
+        }
+    }
 }
 
 /// Builds a list column from arrays on the wire.

@@ -60,6 +60,7 @@ mod window;
 mod wire;
 
 pub use check::{ParquetCheck, check_integers, check_parquet};
+pub use column::list_from_wire;
 pub use copy_encoder::{CopyEncoder, CopyRows};
 pub use decoder::{CopyDecoder, Step};
 pub use encoder::{EncodeOptions, PartEncoder};

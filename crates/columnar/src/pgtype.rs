@@ -155,6 +155,18 @@ impl Scalar {
         })
     }
 
+    /// The element of a list whose type is known: the wire has its OID, and no precision.
+    pub(crate) fn of_element(oid: u32, data_type: &DataType) -> Option<Scalar> {
+        let scalar = match data_type {
+            DataType::Decimal128(precision, scale) if oid == NUMERIC => Scalar::Decimal {
+                precision: *precision,
+                scale: u8::try_from(*scale).ok()?,
+            },
+            _ => Scalar::of(oid, -1)?,
+        };
+        (scalar.data_type() == *data_type).then_some(scalar)
+    }
+
     pub(crate) fn data_type(self) -> DataType {
         match self {
             Scalar::Bool => DataType::Boolean,

@@ -5,6 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use arrow_array::{ArrayRef, BinaryArray, RecordBatch, StringArray};
 use arrow_schema::DataType;
 
+use arkstream_columnar::list_from_wire;
 use arkstream_format::LargeEntry;
 use arkstream_pipeline::BundleReader;
 
@@ -15,13 +16,13 @@ pub(crate) struct Piece {
 }
 
 /// Cuts a batch, whose first row is that number of its part, so that a row with large values is alone.
+/// The entries are in the order of their rows.
 pub(crate) fn cut(batch: &RecordBatch, first: u64, entries: &[LargeEntry]) -> VecDeque<Piece> {
     let end = first + batch.num_rows() as u64;
-    let mut here: Vec<&LargeEntry> = entries
-        .iter()
-        .filter(|entry| (first..end).contains(&entry.row) && has(batch, &entry.column))
-        .collect();
-    here.sort_by_key(|entry| entry.row);
+    let from = entries.partition_point(|entry| entry.row < first);
+    let entries = entries.iter().skip(from);
+    let here = entries.take_while(|entry| entry.row < end);
+    let here: Vec<&LargeEntry> = here.filter(|entry| has(batch, &entry.column)).collect();
     let mut pieces = VecDeque::new();
     let mut at = 0;
     for of_row in here.chunk_by(|one, other| one.row == other.row) {
@@ -81,12 +82,6 @@ fn value(
     data_type: &DataType,
 ) -> Result<ArrayRef, String> {
     let name = &entry.member;
-    if !matches!(data_type, DataType::Utf8 | DataType::Binary) {
-        return Err(format!(
-            "{name} is an array of {} bytes in PostgreSQL's own form, which only a restore reads",
-            entry.bytes
-        ));
-    }
     let member = bundle
         .member(name)
         .filter(|member| member.digest == entry.digest && member.raw_len == entry.bytes)
@@ -98,6 +93,12 @@ fn value(
     }
     if *data_type == DataType::Binary {
         return Ok(Arc::new(BinaryArray::from_vec(vec![&bytes])));
+    }
+    if let DataType::List(_) = data_type {
+        let list = list_from_wire(data_type, &bytes).map_err(|error| format!("{name}: {error}"))?;
+        return list.ok_or_else(|| {
+            format!("{name} is an array of other bounds or dimensions, which only a restore reads")
+        });
     }
     let text = String::from_utf8(bytes).map_err(|error| format!("{name}: {error}"))?;
     Ok(Arc::new(StringArray::from(vec![text])))

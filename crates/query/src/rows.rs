@@ -49,7 +49,8 @@ struct Open {
     rows: u64,
 }
 
-/// The parts of a table that the bundle does not hold: a salvaged bundle lists what it lost.
+/// The parts of a table that the bundle does not hold, or whose large values it does not hold: a
+/// salvaged bundle lists what it lost.
 #[must_use]
 pub fn lost_parts<'a>(bundle: &dyn BundleReader, table: &'a TableEntry) -> Vec<&'a PartEntry> {
     let numbers = numbers(bundle, table);
@@ -71,7 +72,7 @@ pub fn stored_bytes(bundle: &dyn BundleReader, table: &TableEntry) -> u64 {
         .sum()
 }
 
-/// For each part, its member's place in the manifest's list.
+/// For each part that is whole, its member's place in the manifest's list.
 fn numbers(bundle: &dyn BundleReader, table: &TableEntry) -> Vec<Option<usize>> {
     let mut wanted: HashMap<&str, usize> = table
         .parts
@@ -85,6 +86,12 @@ fn numbers(bundle: &dyn BundleReader, table: &TableEntry) -> Vec<Option<usize>> 
             && let Some(slot) = numbers.get_mut(at)
         {
             *slot = Some(number);
+        }
+    }
+    // A row without a value of its own is not that row.
+    for (part, slot) in table.parts.iter().zip(&mut numbers) {
+        if part.large.iter().any(|name| bundle.member(name).is_none()) {
+            *slot = None;
         }
     }
     numbers
@@ -177,10 +184,11 @@ impl Rows {
                 }
             })
             .map_err(|error| self.damaged(&part, error))?;
-        let large = match batches.notes().get(LARGE_KEY) {
+        let mut large = match batches.notes().get(LARGE_KEY) {
             Some(text) => LargeEntry::read(text).map_err(|error| self.damaged(&part, error))?,
             None => Vec::new(),
         };
+        large.sort_by_key(|value| value.row);
         Ok(Open {
             part,
             batches,

@@ -206,7 +206,10 @@ fn by_bytes(member: &Member) -> Option<[Digest; 2]> {
 
 fn by_stream(member: &Member) -> Option<[Digest; 2]> {
     match &member.proof {
-        Some(Proof::Rows(rows)) => Some([rows.definition, rows.content]),
+        // It is the stream of a range, of which the part has all rows unless it has further files.
+        Some(Proof::Rows(rows)) if rows.with.iter().all(|of| !of.member.ends_with(".parquet")) => {
+            Some([rows.definition, rows.content])
+        }
         _ => None,
     }
 }
