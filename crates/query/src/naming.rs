@@ -1,19 +1,25 @@
 //! What the tables of a bundle are called where each has one name: as files, as sheets.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use arkstream_format::Manifest;
 
-/// A name for each table of the manifest, in its order: that of its model, else that of the table. Tables
-/// that inherit from a model's table have its model too, and go by their own name.
+/// A name for each table of the manifest, in its order, and no name twice: that of its model, else that
+/// of the table, with its schema where another one has that. Tables that inherit from a model's table have
+/// its model too, and go by their own name.
 #[must_use]
 pub fn table_names(manifest: &Manifest) -> Vec<String> {
-    let mut named = BTreeSet::new();
+    let mut taken = HashSet::new();
     let tables = manifest.tables.iter();
     tables
-        .map(|table| match &table.model {
-            Some(model) if named.insert(model.as_str()) => model.clone(),
-            _ => plain_name(&table.table).to_owned(),
+        .map(|table| {
+            let model = table.model.as_deref();
+            let names = model.into_iter().chain([plain_name(&table.table)]);
+            // What is qualified is the table's alone.
+            let name = names
+                .into_iter()
+                .find(|name| taken.insert((*name).to_owned()));
+            name.unwrap_or(&table.table).to_owned()
         })
         .collect()
 }

@@ -88,8 +88,8 @@ fn json_keeps_whole_numbers_that_readers_would_round() {
 #[test]
 fn parquet_keeps_every_field_and_says_nothing_of_single_parts() {
     let batch = batch();
-    let metadata =
-        ["arkstream.part", "arkstream.table"].map(|key| (key.to_owned(), "x".to_owned()));
+    let metadata = ["arkstream.part", "arkstream.table", "arkstream.large"]
+        .map(|key| (key.to_owned(), "x".to_owned()));
     let schema = batch
         .schema()
         .as_ref()

@@ -13,6 +13,7 @@ use parquet::{
     file::properties::WriterProperties,
 };
 
+use arkstream_format::LARGE_KEY;
 use arkstream_pipeline::{Failure, FailureKind};
 
 use super::RowWriter;
@@ -26,13 +27,15 @@ pub(super) struct ParquetWriter<W: Write + Send> {
     schema: SchemaRef,
 }
 
+/// Metadata that is true of one part only. Large values are in their rows here.
+const OF_A_PART: [&str; 3] = ["arkstream.part", "arkstream.snapshot", LARGE_KEY];
+
 impl<W: Write + Send> ParquetWriter<W> {
     pub(super) fn begin(out: W, schema: &SchemaRef) -> Result<Self, Failure> {
-        // What is true of one part only is not said of all.
         let metadata: HashMap<String, String> = schema
             .metadata()
             .iter()
-            .filter(|(key, _)| !matches!(key.as_str(), "arkstream.part" | "arkstream.snapshot"))
+            .filter(|(key, _)| !OF_A_PART.contains(&key.as_str()))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
         let fields = schema.fields().clone();
