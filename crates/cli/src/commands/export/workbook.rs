@@ -59,7 +59,10 @@ pub(super) fn run(args: &XlsxArgs, cancel: &Cancel) -> Result<Code, Failure> {
     drop(buffered);
     cancel.check()?;
     large.publish()?;
-    out.publish()?;
+    if let Err(failure) = out.publish() {
+        large.take_back();
+        return Err(failure);
+    }
     tell(args, &large, &report, start)?;
     Ok(match report.missing {
         0 => Code::Complete,
@@ -106,7 +109,13 @@ struct Beside {
 
 impl Beside {
     fn new(out: &Path) -> Result<Self, Failure> {
-        let path = out.with_extension("files");
+        let mut path = match out.extension() {
+            Some(end) if end.eq_ignore_ascii_case("xlsx") => out.with_extension(""),
+            _ => out.to_owned(),
+        }
+        .into_os_string();
+        path.push(".files");
+        let path = PathBuf::from(path);
         let existed = path.try_exists().map_err(|error| {
             let attempted = format!("look for {}", path.display());
             Failure::io(FailureKind::Refused, attempted, error)
@@ -150,6 +159,13 @@ impl Beside {
             .help("choose another name for the workbook, or remove the folder yourself"));
         }
         remove_folder(&self.path)
+    }
+
+    /// Removes the folder whose workbook got no name. If that fails too, the next run refuses and says why.
+    fn take_back(&self) {
+        if self.published {
+            let _ = remove_folder(&self.path);
+        }
     }
 
     fn publish(&mut self) -> Result<(), Failure> {
