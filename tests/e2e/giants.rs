@@ -3,6 +3,7 @@
 
 mod interrupted;
 mod memory;
+mod readers;
 
 use std::{
     path::{Path, PathBuf},
@@ -38,7 +39,7 @@ const LARGE: Sizes = Sizes {
     array: 16 * MIB,
 };
 
-/// As the issue names them. PostgreSQL has no larger `bytea` than 1 GB less a few bytes.
+/// As large as they come. PostgreSQL has no larger `bytea` than 1 GB less a few bytes.
 const GIANT: Sizes = Sizes {
     bytea: 1_000_000_000,
     text: 300 * MIB,
