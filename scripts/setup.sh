@@ -123,6 +123,7 @@ install_system_packages() {
     have node || wanted+=(nodejs)
     have npm || wanted+=(npm)
     find_chromium >/dev/null || ! has_package chromium || wanted+=(chromium)
+    have soffice || ! has_package libreoffice-calc || wanted+=(libreoffice-calc)
   fi
   ((${#wanted[@]} == 0)) || apt_install "${wanted[@]}"
 }
@@ -328,6 +329,11 @@ write_env_file() {
       else
         say "note: no Chromium or Chrome was found; name one in ARKSTREAM_TEST_CHROMIUM, or its tests will be left out" >&2
       fi
+    fi
+    if have soffice; then
+      export_path ARKSTREAM_TEST_SOFFICE "$(command -v soffice)"
+    else
+      say "note: no LibreOffice was found; its test will be left out" >&2
     fi
     if [[ -x $env_dir/tools/bin/mdbook ]]; then
       export_path ARKSTREAM_TEST_MDBOOK "$env_dir/tools/bin/mdbook"
