@@ -104,21 +104,25 @@ fn id_from(_: &std::fs::Metadata) -> FileId {
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", target_os = "macos"))]
 pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::{
+        fs::{CWD, RenameFlags, renameat_with},
+        io::Errno,
+    };
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => rename_checked(from, to),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => rename_checked(from, to),
         outcome => Ok(outcome?),
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
 pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
     rename_checked(from, to)
 }
 
-/// For file systems without an atomic "rename unless it exists".
+/// For file systems and systems without an atomic "rename unless it exists": another program that creates
+/// the very name in between loses what it wrote.
 fn rename_checked(from: &Path, to: &Path) -> io::Result<()> {
     if to.try_exists()? {
         return Err(io::ErrorKind::AlreadyExists.into());

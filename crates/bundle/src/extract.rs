@@ -10,7 +10,7 @@ use std::{
 use arkstream_format::{Member, member_names};
 use arkstream_pipeline::{BundleReader, Failure, FailureKind};
 
-use crate::{durable, framing::check_name, publish::DESCRIPTION_MODE, reader::BundleFile};
+use crate::{document::DESCRIPTION_MODE, durable, framing::check_name, reader::BundleFile};
 
 /// Writes one member below `folder`, every hash checked on the way.
 ///

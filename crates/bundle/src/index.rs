@@ -16,24 +16,16 @@
 //!
 //! Peak memory: the lines of one index, about 700 bytes a member and 300 a chunk.
 
-use std::io;
+use std::io::{self, Write as _};
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use arkstream_format::{
-    CHUNK_SIZE, Component, Compression, Crc32, DeadRange, Digest, FORMAT_VERSION, Generation,
-    Manifest, Member, RunId, journal::Record, member_names,
+    DeadRange, FORMAT_VERSION, Generation, Manifest, Member, RunId, journal::Record, member_names,
 };
-use arkstream_pipeline::{Failure, FailureKind, MemberFacts};
+use arkstream_pipeline::{Failure, FailureKind};
 
-use crate::{
-    appender::Appender,
-    codec::{Effort, EncodedChunk, STREAM_END},
-    opening::{Opening, Totals},
-    publish::DESCRIPTION_MODE,
-    resume::end_of,
-};
+use crate::{appender::Appender, document::append_document, resume::end_of};
 
 /// Bytes between two index members of a small file.
 const EVERY_BYTES: u64 = 16 << 20;
@@ -160,7 +152,8 @@ impl Appender {
         self.index.number += 1;
         self.index.members = 0;
         let name = format!("{}{:05}.jsonl", member_names::INDEX_DIR, self.index.number);
-        let (member, _) = append_document(self, &name, self.index.begun_at, lines)?;
+        let (member, _) =
+            append_document(self, &name, self.index.begun_at, |to| to.write_all(&lines))?;
         // The next index lists this one.
         self.note(&Record::Member {
             member: Box::new(member.clone()),
@@ -186,50 +179,4 @@ fn line_of(record: &Record) -> Result<String, Failure> {
     record
         .to_line()
         .map_err(|error| Failure::new(FailureKind::Internal, "write the index", error))
-}
-
-/// Appends a member that describes the bundle, sizes in its header; returns it and the BLAKE3 of its
-/// stored bytes.
-pub(crate) fn append_document(
-    out: &mut Appender,
-    name: &str,
-    modified_at: DateTime<Utc>,
-    content: Vec<u8>,
-) -> Result<(Member, Digest), Failure> {
-    let content = Bytes::from(content);
-    let mut chunks = Vec::new();
-    let mut hasher = blake3::Hasher::new();
-    let mut stored_len = STREAM_END.len() as u64;
-    let mut at = 0;
-    while at < content.len() {
-        let end = content.len().min(at + CHUNK_SIZE);
-        let chunk = EncodedChunk::new(
-            content.slice(at..end),
-            Compression::Deflate,
-            Effort::default(),
-        );
-        let stored = chunk.stored(Compression::Deflate);
-        stored_len += stored.len() as u64;
-        hasher.update(&stored);
-        chunks.push(chunk);
-        at = end;
-    }
-    hasher.update(&STREAM_END);
-    out.open(Opening {
-        name: name.to_owned(),
-        component: Component::Description,
-        compression: Compression::Deflate,
-        modified_at,
-        mode: DESCRIPTION_MODE,
-        totals: Some(Totals {
-            crc32: Crc32::of(&content),
-            raw_len: content.len() as u64,
-            stored_len,
-        }),
-    })?;
-    for chunk in &chunks {
-        out.append(chunk)?;
-    }
-    let member = out.end_data(MemberFacts::default())?;
-    Ok((member, Digest(*hasher.finalize().as_bytes())))
 }

@@ -30,6 +30,7 @@ mod clock;
 mod codec;
 mod copy;
 mod disk;
+mod document;
 pub mod durable;
 mod earlier;
 mod extract;

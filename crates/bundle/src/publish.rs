@@ -4,24 +4,22 @@ use std::{collections::BTreeMap, io::Write as _};
 
 use sha2::Digest as _;
 
-use arkstream_format::{Component, ComponentSummary, Digest, Manifest, Member, member_names};
+use arkstream_format::{Component, ComponentSummary, Manifest, Member, member_names};
 use arkstream_pipeline::{Failure, FailureKind, Published, fault};
 
 use crate::{
     appender::Appender,
+    document::append_document,
     framing::{Entry, end_records},
     hashing::hex,
-    index::append_document,
     trailer::Trailer,
 };
-
-/// Permission bits of the members that describe the bundle.
-pub(crate) const DESCRIPTION_MODE: u32 = 0o600;
 
 /// Writes manifest and directory, syncs, and gives the bundle its final name.
 pub(crate) fn publish(mut out: Appender, mut manifest: Manifest) -> Result<Published, Failure> {
     out.write_index(Some(&manifest))?;
-    manifest.members = out.members_in_order();
+    manifest.members = std::mem::take(&mut out.members);
+    manifest.members.sort_by_key(|member| member.header_offset);
     manifest.dead_ranges = std::mem::take(&mut out.dead);
     manifest.dead_ranges.sort_by_key(|range| range.offset);
     manifest.components = summarise(&manifest.members);
@@ -29,7 +27,12 @@ pub(crate) fn publish(mut out: Appender, mut manifest: Manifest) -> Result<Publi
         base.copied = base.copied_in(&manifest.members);
     }
 
-    let (entry, blake3) = append_manifest(&mut out, &manifest)?;
+    let (entry, blake3) = append_document(
+        &mut out,
+        member_names::MANIFEST,
+        manifest.started_at,
+        |to| serde_json::to_writer(to, &manifest).map_err(Into::into),
+    )?;
     let trailer = Trailer {
         format_version: manifest.format_version.clone(),
         header_offset: entry.header_offset,
@@ -92,13 +95,6 @@ pub(crate) fn publish(mut out: Appender, mut manifest: Manifest) -> Result<Publi
         sha256,
         manifest,
     })
-}
-
-/// Appends the manifest; returns its entry and the BLAKE3 of its stored bytes.
-fn append_manifest(out: &mut Appender, manifest: &Manifest) -> Result<(Member, Digest), Failure> {
-    let json = serde_json::to_vec(manifest)
-        .map_err(|error| Failure::new(FailureKind::Internal, "write the manifest", error))?;
-    append_document(out, member_names::MANIFEST, manifest.started_at, json)
 }
 
 /// Sums per component.

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 
 use arkstream_format::{Component, Compression, Crc32, Digest, Member, member_names};
 
-use crate::publish::DESCRIPTION_MODE;
+use crate::document::DESCRIPTION_MODE;
 
 /// Place and hash of `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -20,8 +20,8 @@ use arkstream_pipeline::{
 };
 
 use crate::{
+    document::DESCRIPTION_MODE,
     durable,
-    publish::DESCRIPTION_MODE,
     reader::read_proven,
     salvage::{
         Describe, SalvageOptions, Salvaged, Saved, UnprovenBytes,
