@@ -33,12 +33,13 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What was found.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Found {
     /// Everybody who holds something open.
     pub(super) holders: Vec<Holder>,
-    /// Processes of the directory's owner that this user may not look at.
-    pub(super) unseen: usize,
+    /// Processes of the directory's owner that this user may not look at; `None` where the system does
+    /// not tell who holds files open.
+    pub(super) unseen: Option<usize>,
 }
 
 /// A process that holds the directory open.
@@ -61,12 +62,19 @@ impl fmt::Display for Holder {
 /// Looks for everybody but this process. A directory that is not there is held by nobody.
 pub(super) fn holders(directory: &Path) -> Result<Found, Failure> {
     let Ok(metadata) = fs::metadata(directory) else {
-        return Ok(Found::default());
+        return Ok(Found {
+            holders: Vec::new(),
+            unseen: Some(0),
+        });
     };
     let files = Files::of(directory);
-    let mut found = Found::default();
     let mut holders = BTreeMap::new();
-    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+    let processes = fs::read_dir("/proc");
+    let mut found = Found {
+        holders: Vec::new(),
+        unseen: processes.is_ok().then_some(0),
+    };
+    for process in processes.into_iter().flatten().flatten() {
         let pid = process
             .file_name()
             .to_str()
@@ -82,7 +90,7 @@ pub(super) fn holders(directory: &Path) -> Result<Found, Failure> {
             None => {
                 let owner = process.metadata().ok().map(|metadata| metadata.uid());
                 if owner == Some(metadata.uid()) {
-                    found.unseen += 1;
+                    found.unseen = found.unseen.map(|count| count + 1);
                 }
             }
         }

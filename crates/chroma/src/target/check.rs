@@ -56,13 +56,17 @@ pub(super) fn check_busy(directory: &Path, allow_busy: bool) -> Result<Vec<Strin
             directory.display()
         ));
     }
-    if found.unseen > 0 {
-        warnings.push(format!(
-            "{} processes of the owner of {} are out of sight of this user: make sure that none \
-             of them is Chroma",
-            found.unseen,
+    match found.unseen {
+        Some(0) => {}
+        Some(count) => warnings.push(format!(
+            "{count} processes of the owner of {} are out of sight of this user: make sure that \
+             none of them is Chroma",
             directory.display()
-        ));
+        )),
+        None => warnings.push(format!(
+            "this system does not tell who holds {} open: make sure that Chroma is stopped",
+            directory.display()
+        )),
     }
     Ok(warnings)
 }

@@ -63,7 +63,7 @@ impl Moves {
             let flags = RenameFlags::EXCHANGE;
             match rustix::fs::renameat_with(CWD, one, CWD, other, flags) {
                 Ok(()) => Ok(true),
-                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(false),
+                Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => Ok(false),
                 Err(error) => Err(error.into()),
             }
         });

@@ -26,7 +26,6 @@ use std::{
 use arkstream_format::TargetPlace;
 use arkstream_pipeline::{Failure, FailureKind};
 use chrono::{DateTime, Utc};
-use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 
 use super::durable::{beside, exists, parent_of};
 use crate::directory::OWN_PREFIX;
@@ -208,18 +207,33 @@ fn unusable(given: &Path, why: impl std::fmt::Display) -> Failure {
 /// Whether a directory is the root of a mount, be it of a part of the same file system.
 pub(super) fn is_mount_point(directory: &Path) -> Result<bool, Failure> {
     let failed = |error| super::durable::refused(format!("look at {}", directory.display()), error);
-    let flags = AtFlags::NO_AUTOMOUNT;
-    if let Ok(found) = rustix::fs::statx(CWD, directory, flags, StatxFlags::BASIC_STATS)
-        && found
-            .stx_attributes_mask
-            .contains(StatxAttributes::MOUNT_ROOT)
-        && found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
-    {
+    if is_marked_as_mount(directory) {
         return Ok(true);
     }
     let here = fs::metadata(directory).map_err(failed)?;
     let above = fs::metadata(parent_of(directory)).map_err(failed)?;
     Ok(here.dev() != above.dev())
+}
+
+/// Whether the kernel says so: the only sign of a mount from the same file system.
+#[cfg(target_os = "linux")]
+fn is_marked_as_mount(directory: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    let mark = StatxAttributes::MOUNT_ROOT;
+    statx(
+        CWD,
+        directory,
+        AtFlags::NO_AUTOMOUNT,
+        StatxFlags::BASIC_STATS,
+    )
+    .is_ok_and(|found| {
+        found.stx_attributes_mask.contains(mark) && found.stx_attributes.contains(mark)
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_marked_as_mount(_: &Path) -> bool {
+    false
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -29,7 +29,8 @@ const HEADERS: usize = 16;
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl Socket for TcpStream {}
-impl Socket for UnixStream {}
+#[cfg(unix)]
+impl Socket for tokio::net::UnixStream {}
 
 /// What `tokio-postgres` reads from and writes to.
 pub(crate) struct Wire<S> {

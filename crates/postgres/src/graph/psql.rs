@@ -53,17 +53,7 @@ pub(super) async fn load(
 ) -> Result<DumpScan, Failure> {
     let attempted = format!("load {} into {}", member.name, spec.database());
     let mut command = Command::new(psql);
-    command.args([
-        "-X",
-        "-q",
-        "-w",
-        "-v",
-        "ON_ERROR_STOP=1",
-        "-o",
-        "/dev/null",
-        "-f",
-        "-",
-    ]);
+    command.args(["-X", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-f", "-"]);
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(ConnectSpec::is_libpq_variable) {
             command.env_remove(name);

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arkstream_pipeline::{Failure, FailureKind};
 use secrecy::ExposeSecret;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio_postgres::NoTls;
 use tokio_postgres::config::SslMode as WireSslMode;
 use tokio_postgres::{CancelToken, Client, Config};
@@ -170,8 +170,7 @@ async fn connect_within(
     config.ssl_mode(mode);
     let connecting = async {
         if let Some(folder) = socket_folder(host) {
-            let path = socket_path(Path::new(folder), host.port);
-            let stream = UnixStream::connect(path).await.map_err(Trouble::Socket)?;
+            let stream = local(folder, host.port).await.map_err(Trouble::Socket)?;
             speak(stream, host, &config, tls).await
         } else {
             let stream = tcp(host).await.map_err(Trouble::Socket)?;
@@ -218,8 +217,7 @@ pub(super) async fn cancel(
         return Ok(());
     };
     if let Some(folder) = socket_folder(host) {
-        let path = socket_path(Path::new(folder), host.port);
-        let stream = UnixStream::connect(path).await?;
+        let stream = local(folder, host.port).await?;
         token.cancel_query_raw(stream, NoTls).await?;
     } else {
         // The request is the same with TLS or without; the session's mode goes along with it.
@@ -228,6 +226,17 @@ pub(super) async fn cancel(
         token.cancel_query_raw(wire, tls).await?;
     }
     Ok(())
+}
+
+#[cfg(unix)]
+async fn local(folder: &str, port: u16) -> io::Result<tokio::net::UnixStream> {
+    tokio::net::UnixStream::connect(socket_path(Path::new(folder), port)).await
+}
+
+/// There are none on this system.
+#[cfg(not(unix))]
+async fn local(_: &str, _: u16) -> io::Result<TcpStream> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 async fn tcp(host: &HostSpec) -> io::Result<TcpStream> {

@@ -319,7 +319,7 @@ pub(super) fn put(staging: &Path, dir: &Path, name: &str, owner: &Owner) -> Resu
     }
     fault::check("file.named")?;
     let moved = match renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS) => {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
             fs::hard_link(&from, &to).and_then(|()| fs::remove_file(&from))
         }
         outcome => outcome.map_err(io::Error::from),
