@@ -33,8 +33,8 @@ class Failed(Exception):
     """A command that did not do its work."""
 
 
-def run(argv, *, server_pid, stdin=None, stdout=None, env=None, allowed=(0,)) -> Sample:
-    """Runs a command, its standard error kept for the message of a failure."""
+def run(argv, *, server_pid, stdin=None, stdout=None, env=None, allowed=(0,), group=None) -> Sample:
+    """Runs a command, its standard error kept for the message of a failure; in a control group, if one is given."""
     before = family_cpu(server_pid)
     start = time.perf_counter()
     child = subprocess.Popen(
@@ -43,6 +43,7 @@ def run(argv, *, server_pid, stdin=None, stdout=None, env=None, allowed=(0,)) ->
         stdout=stdout or subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env=env,
+        preexec_fn=group.enter if group else None,
     )
     watch = Watch(child.pid)
     said = child.stderr.read()
@@ -82,6 +83,28 @@ class Watch:
         self.done.set()
         self.thread.join()
         return self.peak
+
+
+class Limited:
+    """A control group whose processes together have so much memory, the pages of their files included."""
+
+    def __init__(self, limit: int):
+        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+        legacy = [to for _, to, kind, options, *_ in mounts if kind == "cgroup" and "memory" in options.split(",")]
+        unified = [to for _, to, kind, *_ in mounts if kind == "cgroup2"]
+        name = "memory.limit_in_bytes" if legacy else "memory.max"
+        self.folder = Path((legacy or unified)[0]) / f"arkstream-bench-{os.getpid()}"
+        self.folder.mkdir()
+        (self.folder / name).write_text(str(limit))
+
+    def enter(self) -> None:
+        (self.folder / "cgroup.procs").write_text(str(os.getpid()))
+
+    def __enter__(self) -> Limited:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.folder.rmdir()
 
 
 def family(pid: int) -> list[int]:
