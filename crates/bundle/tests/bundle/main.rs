@@ -11,16 +11,18 @@ use std::{
 
 use bytes::Bytes;
 
-use arkstream_bundle::{BundleFile, BundleWriter, Leftover, extract_member, read_journal, survey};
+use arkstream_bundle::{BundleFile, extract_member, survey};
 use arkstream_format::{Compression, Manifest};
 use arkstream_pipeline::{
-    Budget, BundleReader, BundleSink, FailureKind, MemberFacts, MemberSpec, Published, Severity,
-    Sink,
+    Budget, BundleReader, BundleSink, FailureKind, MemberFacts, MemberSpec, Published, Sink,
 };
 
-use common::{beginning, manifest, no_wait, noise, rows, spec, text, writer};
+use common::{manifest, noise, rows, spec, text, writer};
 
+#[path = "../common/mod.rs"]
 mod common;
+mod damage;
+mod runs;
 
 /// What the sample bundle must hold.
 fn contents() -> Vec<(&'static str, Bytes)> {
@@ -231,37 +233,6 @@ async fn members_of_several_writers_do_not_mix() {
     }
 }
 
-/// Everything that verification without content checks finds.
-fn damage_of(path: &Path) -> Vec<String> {
-    let bundle = match BundleFile::open(path) {
-        Ok(bundle) => bundle,
-        Err(failure) => {
-            assert!(
-                matches!(
-                    failure.kind,
-                    FailureKind::Damaged | FailureKind::Incompatible
-                ),
-                "{failure}"
-            );
-            return vec![failure.to_string()];
-        }
-    };
-    let mut found: Vec<String> = bundle
-        .check_framing()
-        .into_iter()
-        .filter(|finding| finding.severity == Severity::Damage)
-        .map(|finding| finding.to_string())
-        .collect();
-    for member in &bundle.manifest().members {
-        for index in 0..member.chunks.len() {
-            if let Err(finding) = bundle.read_chunk(member, index) {
-                found.push(finding.to_string());
-            }
-        }
-    }
-    found
-}
-
 /// A bundle small enough to be damaged thousands of times.
 async fn tiny_bundle(folder: &Path) -> PathBuf {
     let (_, writer) = writer(folder);
@@ -293,138 +264,6 @@ async fn tiny_bundle(folder: &Path) -> PathBuf {
 }
 
 #[tokio::test]
-async fn every_single_flipped_bit_is_found() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = tiny_bundle(folder.path()).await;
-    let good = fs::read(&path).unwrap();
-    assert_eq!(damage_of(&path), Vec::<String>::new());
-    // Every byte of the file, one bit each; which bit rotates.
-    let mut bad = good.clone();
-    for at in 0..good.len() {
-        bad[at] ^= 1 << (at % 8);
-        fs::write(&path, &bad).unwrap();
-        assert!(!damage_of(&path).is_empty(), "byte {at} of {}", good.len());
-        bad[at] = good[at];
-    }
-}
-
-#[tokio::test]
-async fn truncations_swaps_and_garbage_are_found_and_never_panic() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = tiny_bundle(folder.path()).await;
-    let good = fs::read(&path).unwrap();
-    for len in (0..good.len()).step_by(97) {
-        fs::write(&path, &good[..len]).unwrap();
-        assert!(!damage_of(&path).is_empty(), "cut to {len}");
-    }
-    let mut longer = good.clone();
-    longer.push(0);
-    fs::write(&path, &longer).unwrap();
-    assert!(!damage_of(&path).is_empty(), "a byte more");
-    let mut stream = blake3::Hasher::new().finalize_xof();
-    let mut random = move |below: usize| {
-        let mut bytes = [0; 8];
-        stream.fill(&mut bytes);
-        (u64::from_le_bytes(bytes) % below as u64) as usize
-    };
-    let soak = std::env::var_os("ARKSTREAM_SOAK").is_some();
-    for round in 0..if soak { 100_000 } else { 3000 } {
-        let mut bad = good.clone();
-        for _ in 0..=random(4) {
-            let (a, b) = (random(bad.len()), random(bad.len()));
-            match random(3) {
-                0 => bad[a] = bad[a].wrapping_add(1 + random(255) as u8),
-                1 => bad.swap(a, b),
-                _ => {
-                    let len = random(64).min(bad.len() - a.max(b));
-                    let copy = bad[a..a + len].to_vec();
-                    bad[b..b + len].copy_from_slice(&copy);
-                }
-            }
-        }
-        fs::write(&path, &bad).unwrap();
-        let found = damage_of(&path);
-        assert_eq!(found.is_empty(), bad == good, "round {round}");
-        let _ = survey(&path);
-    }
-}
-
-#[tokio::test]
-async fn a_second_run_on_the_same_output_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let (paths, first) = writer(folder.path());
-    let again = |leftover| {
-        BundleWriter::open(paths.clone(), beginning("plan"), leftover, no_wait())
-            .map(drop)
-            .unwrap_err()
-    };
-    let failure = again(Leftover::Discard);
-    assert_eq!(failure.kind, FailureKind::Refused);
-    assert!(failure.why().contains("another run"), "{failure}");
-    first
-        .put(
-            spec("a", Compression::Stored),
-            text(9),
-            MemberFacts::default(),
-        )
-        .await
-        .unwrap();
-    let published = first.publish(manifest()).await.unwrap();
-    assert!(again(Leftover::Discard).why().contains("exists"));
-    assert_eq!(published.path, paths.bundle);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_interrupted_run_leaves_a_journal_that_tells_the_truth() {
-    let folder = tempfile::tempdir().unwrap();
-    let (paths, first) = writer(folder.path());
-    first
-        .put(
-            spec("a", Compression::Stored),
-            text(9),
-            MemberFacts::default(),
-        )
-        .await
-        .unwrap();
-    let mut torn = first.begin(spec("b", Compression::Deflate)).await.unwrap();
-    torn.write(text(30 << 20)).await.unwrap();
-    first.sync().await.unwrap();
-    let state = read_journal(&paths.journal).unwrap();
-    assert_eq!(state.members.len(), 1);
-    assert!(
-        state.durable_len > 100_000,
-        "chunks are journaled: {state:?}"
-    );
-    assert!(state.durable_len <= fs::metadata(&paths.partial).unwrap().len());
-    drop(torn);
-    drop(first);
-    // The lock goes with the appender's thread.
-    let failure = loop {
-        let failure = BundleWriter::open(
-            paths.clone(),
-            beginning("another plan"),
-            Leftover::Continue {
-                recheck: false,
-                insist: false,
-            },
-            no_wait(),
-        )
-        .map(drop)
-        .unwrap_err();
-        if !failure.why().contains("another run") {
-            break failure;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    };
-    assert!(failure.why().contains("\"plan\""), "{failure}");
-    assert!(failure.why().contains("\"another plan\""), "{failure}");
-    assert!(failure.advice().unwrap().contains("--fresh"), "{failure}");
-    let (_, resumed) =
-        BundleWriter::open(paths, beginning("plan"), Leftover::Discard, no_wait()).unwrap();
-    assert_eq!(resumed, None);
-}
-
-#[tokio::test]
 async fn names_that_would_leave_the_folder_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (_, writer) = writer(folder.path());
@@ -437,52 +276,6 @@ async fn names_that_would_leave_the_folder_are_refused() {
         .await
         .unwrap_err();
     assert_eq!(failure.kind, FailureKind::Source);
-}
-
-/// A full disk must be told as what it is, by whoever waits for whatever.
-#[cfg(target_os = "linux")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_reaches_everybody_who_waits() {
-    let folder = tempfile::tempdir().unwrap();
-    let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=6m", "tmpfs"])
-        .arg(folder.path())
-        .status()
-        .is_ok_and(|status| status.success());
-    if !mounted {
-        eprintln!("not checked: only root may mount a small file system");
-        return;
-    }
-    let _mount = Unmount(folder.path().to_owned());
-    let (paths, writer) = writer(folder.path());
-    let mut receipts = Vec::new();
-    let mut failures = Vec::new();
-    for i in 0..5u8 {
-        let spec = spec(&format!("rows/{i}"), Compression::Stored);
-        match writer.put(spec, noise(i, 3 << 20), rows(1)).await {
-            Ok(receipt) => receipts.push(receipt),
-            Err(failure) => failures.push(failure),
-        }
-    }
-    failures.extend(writer.sync().await.err());
-    for receipt in receipts {
-        failures.extend(receipt.wait().await.err());
-    }
-    failures.extend(writer.publish(manifest()).await.err());
-    assert!(failures.len() > 2);
-    for failure in failures {
-        assert_eq!(failure.kind, FailureKind::NoSpace, "{failure}");
-    }
-    assert!(!paths.bundle.exists());
-}
-
-/// Takes a file system away again, whatever happens.
-struct Unmount(PathBuf);
-
-impl Drop for Unmount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 #[tokio::test]
@@ -500,43 +293,4 @@ async fn extracting_touches_nothing_that_lies_there() {
     assert_eq!(again.kind, FailureKind::Refused);
     assert_eq!(fs::read(out.join("a.txt.partial")).unwrap(), b"mine");
     assert_eq!(fs::read_dir(&out).unwrap().count(), 2);
-}
-
-#[tokio::test]
-async fn a_journal_left_behind_by_a_kill_after_publishing_is_no_leftover() {
-    let folder = tempfile::tempdir().unwrap();
-    let (paths, first) = writer(folder.path());
-    let journal = fs::read(&paths.journal).unwrap();
-    first.publish(manifest()).await.unwrap();
-    fs::write(&paths.journal, journal).unwrap();
-    fs::rename(&paths.bundle, folder.path().join("moved.zip")).unwrap();
-    let resume = Leftover::Continue {
-        recheck: false,
-        insist: false,
-    };
-    let (_, resumed) = BundleWriter::open(paths, beginning("plan"), resume, no_wait()).unwrap();
-    assert_eq!(resumed, None);
-}
-
-#[tokio::test]
-async fn a_newer_format_is_told_from_a_damaged_comment() {
-    let folder = tempfile::tempdir().unwrap();
-    let (_, newer) = writer(folder.path());
-    let of_the_future = Manifest {
-        format_version: "2.0.0".into(),
-        ..manifest()
-    };
-    let path = newer.publish(of_the_future).await.unwrap().path;
-    assert_eq!(
-        BundleFile::open(&path).unwrap_err().kind,
-        FailureKind::Incompatible
-    );
-    let mut bytes = fs::read(&path).unwrap();
-    let at = bytes.windows(5).rposition(|at| at == b"2.0.0").unwrap();
-    bytes[at] = b'3';
-    fs::write(&path, &bytes).unwrap();
-    assert_eq!(
-        BundleFile::open(&path).unwrap_err().kind,
-        FailureKind::Damaged
-    );
 }
