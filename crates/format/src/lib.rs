@@ -26,6 +26,7 @@ mod proof;
 mod restore;
 mod salvage;
 pub mod schemas;
+mod table;
 
 pub use base::{BaseBundle, Copied, CopiedSum};
 pub use component::{Component, UnknownComponent};
@@ -34,9 +35,9 @@ pub use digest::{Crc32, Digest, ParseDigestError};
 pub use ids::RunId;
 pub use large::{LARGE_KEY, LargeEntry, StreamDigest};
 pub use manifest::{
-    ChromaSummary, Chunk, ColumnEncoding, ColumnEntry, ComponentSummary, Compression, DeadRange,
-    ForeignKeyEntry, Generation, Generator, GraphSummary, Manifest, Member, MigrationEntry,
-    Omission, PartEntry, ReferenceCheck, Sealing, ServerInfo, SnapshotEntry, TableEntry, TableRole,
+    ChromaSummary, Chunk, ComponentSummary, Compression, DeadRange, Generation, Generator,
+    GraphSummary, Manifest, Member, MigrationEntry, Omission, ReferenceCheck, Sealing, ServerInfo,
+    SnapshotEntry,
 };
 pub use metadata::{BasedOn, DatabaseInfo, ExportStatus, Metadata};
 pub use model_list::{ModelEntry, ModelStatus, X2ManyField};
@@ -44,6 +45,7 @@ pub use name::check_name;
 pub use proof::{Attached, FileProof, KeptBy, Proof, RowVersions, RowsProof};
 pub use restore::{RestorePhase, RestoreRecord, TargetPlace, TargetRecord};
 pub use salvage::{LostMember, LostRange, Salvage};
+pub use table::{ColumnEncoding, ColumnEntry, ForeignKeyEntry, PartEntry, TableEntry, TableRole};
 
 /// Version of the bundle format, `major.minor.patch`.
 ///

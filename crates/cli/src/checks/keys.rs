@@ -43,11 +43,11 @@ impl Keys {
                 let Some(target) = by_name.get(key.references.as_str()).copied() else {
                     continue;
                 };
-                if !is_integer(&tables[target], target_column) {
+                if !tables[target].has_integer(target_column) {
                     continue;
                 }
                 all[target].targets.push(target_column.clone());
-                if is_integer(table, column) {
+                if table.has_integer(column) {
                     all[number].references.push(Reference {
                         column: column.clone(),
                         target,
@@ -65,7 +65,7 @@ impl Keys {
 
     fn own(table: &TableEntry) -> Self {
         let primary = match table.primary_key.as_slice() {
-            [column] if is_integer(table, column) => Some(column.clone()),
+            [column] if table.has_integer(column) => Some(column.clone()),
             _ => None,
         };
         Self {
@@ -86,10 +86,4 @@ impl Keys {
         columns.dedup();
         columns
     }
-}
-
-fn is_integer(table: &TableEntry, column: &str) -> bool {
-    table.columns.iter().any(|entry| {
-        entry.name == column && matches!(entry.pg_type.as_str(), "integer" | "bigint" | "smallint")
-    })
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use arkstream_format::{ColumnEntry, Digest, Manifest, Member, PartEntry, Proof, TableEntry};
+use arkstream_format::{Digest, Manifest, Member, PartEntry, Proof, TableEntry};
 use arkstream_pipeline::{BundleReader, Failure, FailureKind};
 
 use super::{
@@ -160,14 +160,11 @@ fn id_of(one: &TableEntry, other: &TableEntry) -> Option<String> {
     let [id] = one.primary_key.as_slice() else {
         return None;
     };
-    let whole = |column: &ColumnEntry| {
-        column.name == *id && ["smallint", "integer", "bigint"].contains(&column.pg_type.as_str())
-    };
     let fits = |table: &TableEntry| {
         let mut relations = table.parts.iter().map(|part| &part.relation);
         let first = relations.next();
         table.primary_key == [id.as_str()]
-            && table.columns.iter().any(whole)
+            && table.has_integer(id)
             && relations.all(|relation| Some(relation) == first)
     };
     (fits(one) && fits(other)).then(|| id.clone())
