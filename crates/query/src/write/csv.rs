@@ -11,43 +11,40 @@ use arrow_schema::SchemaRef;
 
 use arkstream_pipeline::Failure;
 
-use super::{RowWriter, failed};
+use super::{KEPT, RowWriter, failed};
 use crate::{Column, columns};
-
-/// Bytes that are gathered before they are written.
-const BUFFER: usize = 256 << 10;
 
 pub(super) struct CsvWriter<W> {
     out: W,
     columns: Vec<Column>,
-    buffer: String,
+    line: String,
     value: String,
 }
 
 impl<W: Write> CsvWriter<W> {
     pub(super) fn begin(out: W, schema: &SchemaRef) -> Result<Self, Failure> {
-        let columns = columns(schema);
-        let mut buffer = String::new();
-        for (number, column) in columns.iter().enumerate() {
-            if number > 0 {
-                buffer.push(',');
-            }
-            quote(&column.name, &mut buffer);
-        }
-        buffer.push('\n');
-        Ok(Self {
+        let mut writer = Self {
             out,
-            columns,
-            buffer,
+            columns: columns(schema),
+            line: String::new(),
             value: String::new(),
-        })
+        };
+        for (number, column) in writer.columns.iter().enumerate() {
+            if number > 0 {
+                writer.line.push(',');
+            }
+            quote(&column.name, &mut writer.line);
+        }
+        writer.end_line()?;
+        Ok(writer)
     }
 
-    fn flush(&mut self) -> Result<(), Failure> {
-        self.out.write_all(self.buffer.as_bytes()).map_err(failed)?;
-        self.buffer.clear();
-        self.buffer.shrink_to(2 * BUFFER);
-        self.value.shrink_to(BUFFER);
+    fn end_line(&mut self) -> Result<(), Failure> {
+        self.line.push('\n');
+        self.out.write_all(self.line.as_bytes()).map_err(failed)?;
+        self.line.clear();
+        self.line.shrink_to(KEPT);
+        self.value.shrink_to(KEPT);
         Ok(())
     }
 }
@@ -57,23 +54,19 @@ impl<W: Write> RowWriter for CsvWriter<W> {
         for row in 0..batch.num_rows() {
             for (number, column) in self.columns.iter().enumerate() {
                 if number > 0 {
-                    self.buffer.push(',');
+                    self.line.push(',');
                 }
                 self.value.clear();
                 if column.text(batch, row, &mut self.value)? {
-                    quote(&self.value, &mut self.buffer);
+                    quote(&self.value, &mut self.line);
                 }
             }
-            self.buffer.push('\n');
-            if self.buffer.len() >= BUFFER {
-                self.flush()?;
-            }
+            self.end_line()?;
         }
         Ok(())
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), Failure> {
-        self.flush()?;
         self.out.flush().map_err(failed)
     }
 }

@@ -21,11 +21,8 @@ use arrow_schema::{DataType, SchemaRef};
 use arkstream_columnar::write_text;
 use arkstream_pipeline::Failure;
 
-use super::{RowWriter, failed};
+use super::{KEPT, RowWriter, failed};
 use crate::{Column, Value, columns};
-
-/// Bytes that are gathered before they are written.
-const BUFFER: usize = 256 << 10;
 
 /// The largest whole number up to which every reader keeps every whole number.
 const EXACT: u64 = (1 << 53) - 1;
@@ -35,7 +32,7 @@ pub(super) struct JsonWriter<W> {
     columns: Vec<Column>,
     /// For each column, its name and colon, with what separates it from the one before.
     keys: Vec<String>,
-    buffer: Vec<u8>,
+    line: Vec<u8>,
     text: String,
 }
 
@@ -50,16 +47,17 @@ impl<W: Write> JsonWriter<W> {
             keys: keys.collect(),
             out,
             columns,
-            buffer: Vec::new(),
+            line: Vec::new(),
             text: String::new(),
         }
     }
 
-    fn flush(&mut self) -> Result<(), Failure> {
-        self.out.write_all(&self.buffer).map_err(failed)?;
-        self.buffer.clear();
-        self.buffer.shrink_to(2 * BUFFER);
-        self.text.shrink_to(BUFFER);
+    fn end_line(&mut self) -> Result<(), Failure> {
+        self.line.push(b'\n');
+        self.out.write_all(&self.line).map_err(failed)?;
+        self.line.clear();
+        self.line.shrink_to(KEPT);
+        self.text.shrink_to(KEPT);
         Ok(())
     }
 }
@@ -68,32 +66,27 @@ impl<W: Write> RowWriter for JsonWriter<W> {
     fn write(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
         for row in 0..batch.num_rows() {
             for (column, key) in self.columns.iter().zip(&self.keys) {
-                self.buffer.extend_from_slice(key.as_bytes());
+                self.line.extend_from_slice(key.as_bytes());
                 match column.value(batch, row) {
-                    Value::Null => self.buffer.extend_from_slice(b"null"),
-                    Value::Text(text) => string(text, &mut self.buffer)?,
+                    Value::Null => self.line.extend_from_slice(b"null"),
+                    Value::Text(text) => string(text, &mut self.line)?,
                     Value::Typed(array, row) => {
-                        if !value(array, row, &mut self.text, &mut self.buffer)? {
+                        if !value(array, row, &mut self.text, &mut self.line)? {
                             return Err(column.unknown(array));
                         }
                     }
                 }
             }
-            let end: &[u8] = if self.columns.is_empty() {
-                b"{}\n"
-            } else {
-                b"}\n"
-            };
-            self.buffer.extend_from_slice(end);
-            if self.buffer.len() >= BUFFER {
-                self.flush()?;
+            if self.columns.is_empty() {
+                self.line.push(b'{');
             }
+            self.line.push(b'}');
+            self.end_line()?;
         }
         Ok(())
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), Failure> {
-        self.flush()?;
         self.out.flush().map_err(failed)
     }
 }

@@ -12,6 +12,9 @@ use arrow_schema::SchemaRef;
 
 use arkstream_pipeline::{Failure, FailureKind};
 
+/// Bytes that are kept for the next line and its values. What a longer one took is given back.
+const KEPT: usize = 256 << 10;
+
 /// A kind of file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -34,7 +37,7 @@ impl Format {
         }
     }
 
-    /// Begins a file of rows of this schema.
+    /// Begins a file of rows of this schema. CSV and JSON come line by line: `out` should gather them.
     ///
     /// # Errors
     /// When `out` fails.
