@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arkstream_format::{
-    CHUNK_SIZE, Chunk, Component, Compression, Crc32, Digest, Generator, Manifest, Member, RunId,
+    CHUNK_SIZE, Chunk, Component, Compression, Crc32, Digest, Generator, Manifest, Member,
+    PartEntry, RunId, TableEntry, TableRole,
 };
 use arkstream_pipeline::{Budget, BundleReader, Cancel, Finding, Observer, Place, Restoring};
 use bytes::Bytes;
@@ -34,15 +35,38 @@ impl MemoryBundle {
     /// What a run put into a sink. `manifest` is the one that was published.
     #[must_use]
     pub fn of_sink(sink: &MemorySink, manifest: Manifest) -> Self {
-        let chunks = sink.contents().into_iter().map(|(name, (bytes, _))| {
-            let pieces = (0..bytes.len()).step_by(CHUNK_SIZE);
-            let pieces = pieces.map(|at| bytes.slice(at..bytes.len().min(at + CHUNK_SIZE)));
-            (name, pieces.map(Some).collect())
-        });
+        let contents = sink.contents().into_iter();
+        let chunks = contents.map(|(name, (bytes, _))| (name, cut(&bytes)));
         Self {
             chunks: chunks.collect(),
             manifest,
         }
+    }
+
+    /// Adds a table and its parts, each of so many rows and read from the table itself.
+    pub fn add_table(
+        &mut self,
+        mut table: TableEntry,
+        parts: impl IntoIterator<Item = (Bytes, u64)>,
+    ) {
+        let of = table.model.as_deref().unwrap_or(&table.table).to_owned();
+        for (number, (bytes, rows)) in parts.into_iter().enumerate() {
+            let member = format!("odoo_data/models/{of}/part-{number:05}.parquet");
+            self.add(&member, Component::Models, 0o600, cut(&bytes));
+            table.rows += rows;
+            table.parts.push(PartEntry {
+                member,
+                rows,
+                relation: table.table.clone(),
+                relfilenode: None,
+                first_block: 0,
+                end_block: None,
+                generation: 1,
+                kept_by: None,
+                large: Vec::new(),
+            });
+        }
+        self.manifest.tables.push(table);
     }
 
     /// Adds a member of these chunks.
@@ -88,6 +112,28 @@ impl MemoryBundle {
             jobs: 1,
         }
     }
+}
+
+/// A model's table with the primary key `id`, without columns and parts.
+#[must_use]
+pub fn table_of(model: &str) -> TableEntry {
+    TableEntry {
+        table: format!("public.{}", model.replace('.', "_")),
+        role: TableRole::Model,
+        model: Some(model.to_owned()),
+        filter: None,
+        columns: Vec::new(),
+        columns_left_out: Vec::new(),
+        primary_key: vec!["id".to_owned()],
+        foreign_keys: Vec::new(),
+        rows: 0,
+        parts: Vec::new(),
+    }
+}
+
+fn cut(bytes: &Bytes) -> Vec<Option<Bytes>> {
+    let pieces = bytes.chunks(CHUNK_SIZE);
+    pieces.map(|piece| Some(bytes.slice_ref(piece))).collect()
 }
 
 fn listed(bytes: &[u8]) -> Chunk {

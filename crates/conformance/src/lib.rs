@@ -23,7 +23,7 @@ pub mod sink;
 pub mod source;
 pub mod target;
 
-pub use bundle::MemoryBundle;
+pub use bundle::{MemoryBundle, table_of};
 pub use faulty::{Fault, Faulty};
 pub use memory::MemorySink;
 

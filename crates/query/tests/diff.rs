@@ -7,14 +7,9 @@ use std::{
 };
 
 use arkstream_columnar::{EncodeOptions, PartEncoder};
-use arkstream_conformance::{MemoryBundle, MemorySink};
-use arkstream_format::{
-    ColumnEncoding, ColumnEntry, Component, Compression, Generator, Manifest, PartEntry, RunId,
-    TableEntry, TableRole,
-};
-use arkstream_pipeline::{
-    Budget, BundleReader, BundleSink as _, FailureKind, MemberFacts, MemberSpec, Sink as _,
-};
+use arkstream_conformance::{MemoryBundle, table_of};
+use arkstream_format::{ColumnEncoding, ColumnEntry, TableEntry};
+use arkstream_pipeline::{BundleReader, FailureKind};
 use arkstream_query::diff::{DiffOptions, In, Kind, TableDiff, diff};
 use arrow_array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema};
@@ -80,7 +75,7 @@ impl Table {
         RecordBatch::try_new(Arc::new(schema), arrays).unwrap()
     }
 
-    fn entry(&self, parts: Vec<PartEntry>) -> TableEntry {
+    fn entry(&self) -> TableEntry {
         let column = |name: &&str| ColumnEntry {
             name: (*name).to_owned(),
             pg_type: match *name {
@@ -96,78 +91,33 @@ impl Table {
             relation: None,
             generated: false,
         };
-        TableEntry {
-            table: "public.ai_message".to_owned(),
-            role: TableRole::Model,
-            model: Some("ai.message".to_owned()),
-            filter: None,
-            columns: ["id"].iter().chain(&self.columns).map(column).collect(),
-            columns_left_out: Vec::new(),
-            primary_key: if self.primary_key {
-                vec!["id".to_owned()]
-            } else {
-                Vec::new()
-            },
-            foreign_keys: Vec::new(),
-            rows: self.rows.len() as u64,
-            parts,
+        let mut table = table_of("ai.message");
+        table.columns = ["id"].iter().chain(&self.columns).map(column).collect();
+        if !self.primary_key {
+            table.primary_key.clear();
         }
+        table
     }
 
-    async fn bundle(&self) -> MemoryBundle {
-        let sink = MemorySink::default();
-        let mut parts = Vec::new();
+    fn bundle(&self) -> MemoryBundle {
         // A table without rows has a part without rows.
         let mut pieces: Vec<&[Row]> = self.rows.chunks(self.rows_a_part).collect();
         if pieces.is_empty() {
             pieces.push(&[]);
         }
-        for (number, rows) in pieces.into_iter().enumerate() {
-            let name = format!("odoo_data/models/ai.message/part-{number:05}.parquet");
+        let parts = pieces.into_iter().map(|rows| {
             let batch = self.batch(rows);
             let mut encoder = PartEncoder::new(batch.schema(), &EncodeOptions::default()).unwrap();
             encoder.write(&batch).unwrap();
-            let spec = MemberSpec {
-                name: name.clone(),
-                component: Component::Models,
-                compression: Compression::Stored,
-                modified_at: Default::default(),
-                mode: 0o600,
-                budget: Budget::new(1 << 20),
-            };
-            sink.put(spec, encoder.finish().unwrap(), MemberFacts::default())
-                .await
-                .unwrap();
-            let child = self.inherited && number == 0;
-            parts.push(PartEntry {
-                member: name,
-                rows: rows.len() as u64,
-                relation: if child {
-                    "public.child"
-                } else {
-                    "public.ai_message"
-                }
-                .to_owned(),
-                relfilenode: None,
-                first_block: 0,
-                end_block: None,
-                generation: 1,
-                kept_by: None,
-                large: Vec::new(),
-            });
+            (encoder.finish().unwrap(), rows.len() as u64)
+        });
+        let mut bundle = MemoryBundle::default();
+        bundle.add_table(self.entry(), parts);
+        if self.inherited {
+            bundle.manifest.tables[0].parts[0].relation = "public.child".to_owned();
         }
-        published(&sink, vec![self.entry(parts)]).await
+        bundle
     }
-}
-
-async fn published(sink: &MemorySink, tables: Vec<TableEntry>) -> MemoryBundle {
-    let generator = Generator::new("conformance", "0");
-    let manifest = Manifest {
-        tables,
-        ..Manifest::empty(RunId(String::new()), generator, Default::default())
-    };
-    let manifest = sink.publish(manifest).await.unwrap().manifest;
-    MemoryBundle::of_sink(sink, manifest)
 }
 
 fn reader(bundle: MemoryBundle) -> Arc<dyn BundleReader> {
@@ -175,8 +125,8 @@ fn reader(bundle: MemoryBundle) -> Arc<dyn BundleReader> {
 }
 
 /// Compares within so many bytes, and gives up to `limit` rows of each kind.
-async fn compare(first: &Table, second: &Table, memory: u64, limit: usize) -> TableDiff {
-    let (first, second) = (reader(first.bundle().await), reader(second.bundle().await));
+fn compare(first: &Table, second: &Table, memory: u64, limit: usize) -> TableDiff {
+    let (first, second) = (reader(first.bundle()), reader(second.bundle()));
     let options = DiffOptions {
         memory,
         limit,
@@ -221,8 +171,8 @@ fn planted(rows: &[Row]) -> (Vec<Row>, [Vec<i64>; 3]) {
     (other, [changed, added, removed])
 }
 
-#[tokio::test]
-async fn a_thousand_planted_differences_are_found_and_no_others() {
+#[test]
+fn a_thousand_planted_differences_are_found_and_no_others() {
     let soak = std::env::var_os("ARKSTREAM_SOAK").is_some_and(|value| value == "1");
     let rows = if soak { 1_000_000 } else { 40_000 };
     let first = Table {
@@ -240,20 +190,20 @@ async fn a_thousand_planted_differences_are_found_and_no_others() {
     // The default holds all of it. The other budget holds a twentieth, and so reads it many times.
     let small = rows as u64 * 24 / 20 * 4;
     for (memory, many) in [(128 << 20, false), (small, true)] {
-        let found = compare(&first, &second, memory, 1000).await;
+        let found = compare(&first, &second, memory, 1000);
         assert_eq!(found.passes > 10, many, "{}", found.passes);
         assert_eq!((found.changed, found.added, found.removed), (500, 250, 250));
         assert_eq!(ids(&found, Kind::Changed), changed);
         assert_eq!(ids(&found, Kind::Added), added);
         assert_eq!(ids(&found, Kind::Removed), removed);
-        let back = compare(&second, &first, memory, 0).await;
+        let back = compare(&second, &first, memory, 0);
         assert_eq!((back.changed, back.added, back.removed), (500, 250, 250));
         assert!(back.samples.is_empty());
     }
 }
 
-#[tokio::test]
-async fn changed_rows_tell_the_fields_that_differ_on_both_sides() {
+#[test]
+fn changed_rows_tell_the_fields_that_differ_on_both_sides() {
     let mut rows = plain(0..10);
     let long = "x".repeat(10_000);
     rows[4].1 = Some(format!("{long}a"));
@@ -265,7 +215,7 @@ async fn changed_rows_tell_the_fields_that_differ_on_both_sides() {
         number: 2,
         ..Table::of(rows)
     };
-    let found = compare(&first, &second, 1 << 20, 5).await;
+    let found = compare(&first, &second, 1 << 20, 5);
     let [null, cut, removed] = found.samples.as_slice() else {
         panic!("{:?}", found.samples);
     };
@@ -290,14 +240,14 @@ async fn changed_rows_tell_the_fields_that_differ_on_both_sides() {
     );
 }
 
-#[tokio::test]
-async fn equal_parts_are_not_read_and_equal_rows_in_other_parts_are_equal() {
+#[test]
+fn equal_parts_are_not_read_and_equal_rows_in_other_parts_are_equal() {
     let first = Table::of(plain(0..3_000));
-    let same = compare(&first, &first, 0, 9).await;
+    let same = compare(&first, &first, 0, 9);
     assert!(same.is_equal() && same.passes == 0, "{same:?}");
     let mut second = first.clone();
     second.rows[2_500].2 = Some(-1.0);
-    let one_part = compare(&first, &second, 1 << 20, 9).await;
+    let one_part = compare(&first, &second, 1 << 20, 9);
     assert_eq!((one_part.changed, one_part.passes), (1, 1));
     let mut other = Table {
         number: 2,
@@ -305,12 +255,12 @@ async fn equal_parts_are_not_read_and_equal_rows_in_other_parts_are_equal() {
         ..first.clone()
     };
     other.rows.reverse();
-    let found = compare(&first, &other, 128 << 20, 9).await;
+    let found = compare(&first, &other, 128 << 20, 9);
     assert!(found.is_equal() && found.passes == 1, "{found:?}");
 }
 
-#[tokio::test]
-async fn a_part_that_is_there_twice_is_equal_to_one_part_once() {
+#[test]
+fn a_part_that_is_there_twice_is_equal_to_one_part_once() {
     let first = Table {
         rows_a_part: 10,
         primary_key: false,
@@ -318,14 +268,14 @@ async fn a_part_that_is_there_twice_is_equal_to_one_part_once() {
     };
     let mut second = first.clone();
     second.rows.extend(plain(0..10));
-    let found = compare(&first, &second, 1 << 20, 9).await;
+    let found = compare(&first, &second, 1 << 20, 9);
     assert_eq!((found.added, found.removed), (10, 0));
-    let found = compare(&second, &first, 1 << 20, 9).await;
+    let found = compare(&second, &first, 1 << 20, 9);
     assert_eq!((found.added, found.removed), (0, 10));
 }
 
-#[tokio::test]
-async fn columns_that_one_side_has_are_told_and_not_compared() {
+#[test]
+fn columns_that_one_side_has_are_told_and_not_compared() {
     let first = Table::of(plain(0..50));
     let mut second = Table {
         columns: vec!["score", "rank"],
@@ -333,7 +283,7 @@ async fn columns_that_one_side_has_are_told_and_not_compared() {
         ..first.clone()
     };
     second.rows[9].2 = None;
-    let found = compare(&first, &second, 1 << 20, 5).await;
+    let found = compare(&first, &second, 1 << 20, 5);
     assert_eq!(found.columns.added, ["rank"]);
     assert_eq!(found.columns.removed, ["body"]);
     assert_eq!((found.changed, ids(&found, Kind::Changed)), (1, vec![9]));
@@ -342,7 +292,7 @@ async fn columns_that_one_side_has_are_told_and_not_compared() {
         number: 2,
         ..first.clone()
     };
-    let found = compare(&first, &alike, 1 << 20, 5).await;
+    let found = compare(&first, &alike, 1 << 20, 5);
     assert_eq!(
         (found.changed, found.is_equal()),
         (0, false),
@@ -350,8 +300,8 @@ async fn columns_that_one_side_has_are_told_and_not_compared() {
     );
 }
 
-#[tokio::test]
-async fn rows_of_several_relations_have_no_id() {
+#[test]
+fn rows_of_several_relations_have_no_id() {
     let first = Table {
         inherited: true,
         rows_a_part: 10,
@@ -359,24 +309,24 @@ async fn rows_of_several_relations_have_no_id() {
     };
     let mut second = first.clone();
     second.rows[15].1 = None;
-    let found = compare(&first, &second, 1 << 20, 5).await;
+    let found = compare(&first, &second, 1 << 20, 5);
     assert_eq!(
         (found.id, found.added, found.removed, found.changed),
         (None, 1, 1, 0)
     );
 }
 
-#[tokio::test]
-async fn what_is_lost_is_not_compared_and_what_is_damaged_is_an_error() {
+#[test]
+fn what_is_lost_is_not_compared_and_what_is_damaged_is_an_error() {
     let table = Table::of(plain(0..3_000));
     let name = "odoo_data/models/ai.message/part-00001.parquet";
-    let whole = reader(table.bundle().await);
+    let whole = reader(table.bundle());
     let options = DiffOptions {
         memory: 1 << 20,
         limit: 0,
         only: Vec::new(),
     };
-    let mut without = table.bundle().await;
+    let mut without = table.bundle();
     without
         .manifest
         .members
@@ -391,7 +341,7 @@ async fn what_is_lost_is_not_compared_and_what_is_damaged_is_an_error() {
         number: 2,
         ..table.clone()
     };
-    let mut flipped = other.bundle().await;
+    let mut flipped = other.bundle();
     let chunk = flipped.chunks.get_mut(name).unwrap()[0].as_mut().unwrap();
     let mut bytes = chunk.to_vec();
     bytes[500] ^= 1;
@@ -411,21 +361,21 @@ async fn what_is_lost_is_not_compared_and_what_is_damaged_is_an_error() {
     assert_eq!(failure.kind, FailureKind::Usage);
 }
 
-#[tokio::test]
-async fn a_table_without_rows_and_one_that_is_not_there() {
+#[test]
+fn a_table_without_rows_and_one_that_is_not_there() {
     let (none, some) = (Table::of(Vec::new()), Table::of(plain(0..5)));
-    let found = compare(&none, &some, 1 << 20, 2).await;
+    let found = compare(&none, &some, 1 << 20, 2);
     assert_eq!((found.added, found.removed), (5, 0));
     assert_eq!(ids(&found, Kind::Added), [0, 1], "the smallest two");
-    let found = compare(&some, &none, 1 << 20, 2).await;
+    let found = compare(&some, &none, 1 << 20, 2);
     assert_eq!((found.added, found.removed), (0, 5));
-    let empty = reader(published(&MemorySink::default(), Vec::new()).await);
+    let empty = reader(MemoryBundle::default());
     let options = DiffOptions {
         memory: 0,
         limit: 0,
         only: Vec::new(),
     };
-    let found = diff(&empty, &reader(some.bundle().await), &options).unwrap();
+    let found = diff(&empty, &reader(some.bundle()), &options).unwrap();
     assert_eq!(
         (found.tables[0].found, found.tables[0].added),
         (In::Second, 5)
@@ -492,19 +442,18 @@ proptest! {
         let table = |rows, rows_a_part, number, primary_key| Table {
             rows_a_part, number, primary_key, ..Table::of(rows)
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (one, other) = (unique(first.clone()), unique(second.clone()));
-        let found = runtime.block_on(compare(
+        let found = compare(
             &table(one.clone(), a_part.0, 1, true), &table(other.clone(), a_part.1, 2, true), memory, 100,
-        ));
+        );
         for (kind, expected) in [Kind::Changed, Kind::Added, Kind::Removed].into_iter().zip(naive(&one, &other)) {
             prop_assert_eq!(ids(&found, kind), expected.into_iter().collect::<Vec<_>>(), "{:?}", kind);
         }
         let count = [found.changed, found.added, found.removed].iter().sum::<u64>();
         prop_assert_eq!(count, found.samples.len() as u64);
-        let sets = runtime.block_on(compare(
+        let sets = compare(
             &table(first.clone(), a_part.0, 1, false), &table(second.clone(), a_part.1, 2, false), memory, 3,
-        ));
+        );
         prop_assert_eq!((sets.added, sets.removed), naive_sets(&first, &second));
         prop_assert_eq!(sets.changed, 0);
     }

@@ -4,14 +4,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arkstream_columnar::{EncodeOptions, PartEncoder};
-use arkstream_conformance::{MemoryBundle, MemorySink};
-use arkstream_format::{
-    Component, Compression, Digest, Generator, LARGE_KEY, LargeEntry, Manifest, PartEntry, RunId,
-    TableEntry, TableRole,
-};
-use arkstream_pipeline::{
-    Budget, BundleReader, BundleSink as _, Failure, FailureKind, MemberFacts, MemberSpec, Sink as _,
-};
+use arkstream_conformance::{MemoryBundle, table_of};
+use arkstream_format::{Component, Digest, LARGE_KEY, LargeEntry, TableEntry};
+use arkstream_pipeline::{BundleReader, Failure, FailureKind};
 use arkstream_query::{Rows, lost_parts};
 use arrow_array::{Array as _, Int64Array, RecordBatch, StringArray, cast::AsArray as _};
 use arrow_schema::{DataType, Field, Schema};
@@ -56,52 +51,13 @@ fn name(number: usize) -> String {
 }
 
 /// A bundle of one table with these parts, and the table.
-async fn bundle(parts: &[RecordBatch]) -> (MemoryBundle, TableEntry) {
-    let sink = MemorySink::default();
-    let mut entries = Vec::new();
-    for (number, batch) in parts.iter().enumerate() {
-        let spec = MemberSpec {
-            name: name(number),
-            component: Component::Models,
-            compression: Compression::Stored,
-            modified_at: Default::default(),
-            mode: 0o600,
-            budget: Budget::new(1 << 20),
-        };
-        sink.put(spec, part(batch), MemberFacts::default())
-            .await
-            .unwrap();
-        entries.push(PartEntry {
-            member: name(number),
-            rows: batch.num_rows() as u64,
-            relation: "public.ai_message".to_owned(),
-            relfilenode: None,
-            first_block: 0,
-            end_block: None,
-            generation: 1,
-            kept_by: None,
-            large: Vec::new(),
-        });
-    }
-    let table = TableEntry {
-        table: "public.ai_message".to_owned(),
-        role: TableRole::Model,
-        model: Some("ai.message".to_owned()),
-        filter: None,
-        columns: Vec::new(),
-        columns_left_out: Vec::new(),
-        primary_key: vec!["id".to_owned()],
-        foreign_keys: Vec::new(),
-        rows: entries.iter().map(|part| part.rows).sum(),
-        parts: entries,
-    };
-    let generator = Generator::new("conformance", "0");
-    let manifest = Manifest {
-        tables: vec![table.clone()],
-        ..Manifest::empty(RunId(String::new()), generator, Default::default())
-    };
-    let manifest = sink.publish(manifest).await.unwrap().manifest;
-    (MemoryBundle::of_sink(&sink, manifest), table)
+fn bundle(parts: &[RecordBatch]) -> (MemoryBundle, TableEntry) {
+    let parts = parts.iter();
+    let parts = parts.map(|batch| (part(batch), batch.num_rows() as u64));
+    let mut bundle = MemoryBundle::default();
+    bundle.add_table(table_of("ai.message"), parts);
+    let table = bundle.manifest.tables[0].clone();
+    (bundle, table)
 }
 
 fn ids(rows: Rows) -> Result<Vec<i64>, Failure> {
@@ -131,13 +87,13 @@ fn noise(seed: i64, len: usize) -> String {
     text
 }
 
-#[tokio::test]
-async fn all_parts_come_in_order_and_only_the_columns_that_were_asked_for() {
+#[test]
+fn all_parts_come_in_order_and_only_the_columns_that_were_asked_for() {
     let parts = [
         batch(0, 5_000, |id| format!("row {id}")),
         batch(5_000, 3, |_| String::new()),
     ];
-    let (bundle, table) = bundle(&parts).await;
+    let (bundle, table) = bundle(&parts);
     let bundle: Arc<dyn BundleReader> = Arc::new(bundle);
     let all = Rows::open(bundle.clone(), &table).unwrap();
     assert_eq!(all.schema().fields().len(), 3);
@@ -162,10 +118,10 @@ async fn all_parts_come_in_order_and_only_the_columns_that_were_asked_for() {
     assert!(unknown.err().unwrap().why().contains("missing"));
 }
 
-#[tokio::test]
-async fn a_part_of_many_chunks_is_read_whole() {
+#[test]
+fn a_part_of_many_chunks_is_read_whole() {
     let parts = [batch(0, 300, |id| noise(id, 100_000))];
-    let (bundle, table) = bundle(&parts).await;
+    let (bundle, table) = bundle(&parts);
     assert!(bundle.manifest().members[0].chunks.len() > 5);
     let rows = Rows::open(Arc::new(bundle), &table).unwrap();
     let mut seen = 0;
@@ -181,10 +137,10 @@ async fn a_part_of_many_chunks_is_read_whole() {
     assert_eq!(seen, 300);
 }
 
-#[tokio::test]
-async fn damage_is_told_with_its_place_and_ends_the_rows() {
+#[test]
+fn damage_is_told_with_its_place_and_ends_the_rows() {
     let parts = [batch(0, 300, |id| noise(id, 100_000))];
-    let (mut bundle, table) = bundle(&parts).await;
+    let (mut bundle, table) = bundle(&parts);
     let chunk = &mut bundle.chunks.get_mut(&name(0)).unwrap()[1];
     let mut bytes = chunk.take().unwrap().to_vec();
     bytes[17] ^= 1;
@@ -200,14 +156,14 @@ async fn damage_is_told_with_its_place_and_ends_the_rows() {
     assert!(rows.next().is_none());
 }
 
-#[tokio::test]
-async fn a_part_that_is_lost_or_short_is_not_passed_over_in_silence() {
+#[test]
+fn a_part_that_is_lost_or_short_is_not_passed_over_in_silence() {
     let parts = [
         batch(0, 10, |_| String::new()),
         batch(10, 10, |_| String::new()),
         batch(20, 10, |_| String::new()),
     ];
-    let (mut lacking, mut table) = bundle(&parts).await;
+    let (mut lacking, mut table) = bundle(&parts);
     lacking
         .manifest
         .members
@@ -219,22 +175,22 @@ async fn a_part_that_is_lost_or_short_is_not_passed_over_in_silence() {
     let rest = ids(Rows::open_remaining(lacking, &table).unwrap()).unwrap();
     assert_eq!(rest, (0..10).chain(20..30).collect::<Vec<_>>());
 
-    let (whole, _) = bundle(&parts).await;
+    let (whole, _) = bundle(&parts);
     table.parts[2].rows = 11;
     let failure = ids(Rows::open(Arc::new(whole), &table).unwrap()).unwrap_err();
     assert!(failure.why().contains("the manifest says 11"), "{failure}");
 }
 
-#[tokio::test]
-async fn parts_of_another_shape_are_damage() {
+#[test]
+fn parts_of_another_shape_are_damage() {
     let other = batch(3, 3, |_| String::new()).project(&[0, 1]).unwrap();
-    let (bundle, table) = bundle(&[batch(0, 3, |_| String::new()), other]).await;
+    let (bundle, table) = bundle(&[batch(0, 3, |_| String::new()), other]);
     let failure = ids(Rows::open(Arc::new(bundle), &table).unwrap()).unwrap_err();
     assert!(failure.why().contains("different columns"), "{failure}");
 }
 
-#[tokio::test]
-async fn a_value_in_a_member_of_its_own_is_brought_back_into_its_row() {
+#[test]
+fn a_value_in_a_member_of_its_own_is_brought_back_into_its_row() {
     let name = "odoo_data/models/ai.message/large/part-00000-3-body.bin";
     let value = "a large value ".repeat(1000);
     let entry = LargeEntry {
@@ -250,7 +206,7 @@ async fn a_value_in_a_member_of_its_own_is_brought_back_into_its_row() {
         .metadata
         .insert(LARGE_KEY.to_owned(), LargeEntry::write(&[entry]));
     let part = plain.with_schema(Arc::new(schema)).unwrap();
-    let (mut bundle, table) = bundle(&[part]).await;
+    let (mut bundle, table) = bundle(&[part]);
     let bodies = |bundle: &MemoryBundle, names: &[&str]| -> Result<Vec<String>, Failure> {
         let rows = Rows::open(Arc::new(bundle.clone()), &table)?.only(names)?;
         let mut found = Vec::new();

@@ -98,8 +98,8 @@ fn text(text: &str) -> Data {
     Data::String(text.to_owned())
 }
 
-#[tokio::test]
-async fn every_text_is_whole_or_listed() {
+#[test]
+fn every_text_is_whole_or_listed() {
     let long = format!("https://example.com/?q={}", "long ".repeat(5_000));
     let message = &long[..22_601];
     let huge = "Zeile a\n".repeat(200_000);
@@ -122,7 +122,7 @@ async fn every_text_is_whole_or_listed() {
     let mut values: Vec<Option<&str>> = texts.iter().map(|text| Some(*text)).collect();
     values.extend([Some(huge.as_str()), Some(""), None]);
     let columns = vec![Col::ids(values.len()), Col::texts("body", &values)];
-    let world = World::new(&[("ai.message", columns)]).await;
+    let world = World::new(&[("ai.message", columns)]);
     let mut opened = opened(&world, &[], 1 << 20, MOST_ROWS);
     let found = opened.column("ai.message", "body");
     for (found, expected) in found.iter().zip(texts) {
@@ -151,8 +151,8 @@ async fn every_text_is_whole_or_listed() {
     assert!(formulas.used_cells().next().is_none(), "no formula, ever");
 }
 
-#[tokio::test]
-async fn numbers_dates_and_bytes_are_what_they_are_or_text() {
+#[test]
+fn numbers_dates_and_bytes_are_what_they_are_or_text() {
     let long = vec![7u8; 30_000];
     let columns = vec![
         Col::ids(3),
@@ -173,7 +173,7 @@ async fn numbers_dates_and_bytes_are_what_they_are_or_text() {
         ),
         Col::binaries("data", &[Some(b"\0\xff"), Some(&long), None]),
     ];
-    let world = World::new(&[("ai.numbers", columns)]).await;
+    let world = World::new(&[("ai.numbers", columns)]);
     let mut opened = opened(&world, &[], 1 << 20, MOST_ROWS);
     let sheet = "ai.numbers";
     let number = Data::Float(123_456_789_012_345.0);
@@ -247,7 +247,7 @@ fn tagged() -> Vec<ModelEntry> {
     }]
 }
 
-async fn notes(names: usize) -> World {
+fn notes(names: usize) -> World {
     let tags: Vec<String> = (1..=names).map(|n| format!("tag {n}")).collect();
     let tags: Vec<Option<&str>> = tags.iter().map(|tag| Some(tag.as_str())).collect();
     let note = vec![
@@ -260,12 +260,12 @@ async fn notes(names: usize) -> World {
         Col::many2one("tag_id", "ai.tag", &[Some(2), Some(2), Some(1)]),
     ];
     let tag = vec![Col::ids(tags.len()), Col::texts("name", &tags)];
-    World::new(&[("ai.note", note), ("ai.tag", tag), ("", relation)]).await
+    World::new(&[("ai.note", note), ("ai.tag", tag), ("", relation)])
 }
 
-#[tokio::test]
-async fn relations_are_ids_and_names() {
-    let mut opened = opened(&notes(3).await, &tagged(), 2 << 20, MOST_ROWS);
+#[test]
+fn relations_are_ids_and_names() {
+    let mut opened = opened(&notes(3), &tagged(), 2 << 20, MOST_ROWS);
     let sheet = "ai.note";
     let (one, unknown) = (Data::Float(1.0), Data::Float(999_999.0));
     assert_eq!(
@@ -303,9 +303,9 @@ async fn relations_are_ids_and_names() {
     assert_eq!(row, ["ai.note", "ai.note", "public.ai_note", "3", "5"]);
 }
 
-#[tokio::test]
-async fn what_does_not_fit_into_the_memory_is_left_out_and_said() {
-    let mut opened = opened(&notes(20_000).await, &tagged(), 64, MOST_ROWS);
+#[test]
+fn what_does_not_fit_into_the_memory_is_left_out_and_said() {
+    let mut opened = opened(&notes(20_000), &tagged(), 64, MOST_ROWS);
     assert_eq!(opened.column("ai.note", "tag_id")[0], Data::Float(2.0));
     let about = opened.about();
     let notes: Vec<&str> = about.iter().map(|line| line[5].as_str()).collect();
@@ -324,12 +324,12 @@ async fn what_does_not_fit_into_the_memory_is_left_out_and_said() {
     assert!(opened.report.missing >= 3);
 }
 
-#[tokio::test]
-async fn what_is_too_many_rows_continues_on_further_sheets() {
+#[test]
+fn what_is_too_many_rows_continues_on_further_sheets() {
     let texts: Vec<String> = (0..2_500).map(|n| format!("row {n}")).collect();
     let texts: Vec<Option<&str>> = texts.iter().map(|text| Some(text.as_str())).collect();
     let name = "sam.a.model.of.a.very.long.name.indeed";
-    let world = World::new(&[(name, vec![Col::ids(2_500), Col::texts("body", &texts)])]).await;
+    let world = World::new(&[(name, vec![Col::ids(2_500), Col::texts("body", &texts)])]);
     let mut opened = opened(&world, &[], 1 << 20, 1_000);
     let names = opened.book.sheet_names();
     assert_eq!(
@@ -359,11 +359,11 @@ async fn what_is_too_many_rows_continues_on_further_sheets() {
     );
 }
 
-#[tokio::test]
-async fn the_list_of_cuts_continues_on_further_sheets() {
+#[test]
+fn the_list_of_cuts_continues_on_further_sheets() {
     let huge = "x".repeat(33_000);
     let texts = vec![Some(huge.as_str()); 30];
-    let world = World::new(&[("ai.long", vec![Col::ids(30), Col::texts("body", &texts)])]).await;
+    let world = World::new(&[("ai.long", vec![Col::ids(30), Col::texts("body", &texts)])]);
     let mut opened = opened(&world, &[], 1 << 20, 20);
     let lines = opened.about().len() + opened.sheet("About~2").height() - 1;
     assert_eq!(lines, 31, "a fact and thirty cuts");
@@ -371,11 +371,11 @@ async fn the_list_of_cuts_continues_on_further_sheets() {
     assert_eq!(opened.large.len(), 30);
 }
 
-#[tokio::test]
-async fn a_damaged_part_ends_it() {
+#[test]
+fn a_damaged_part_ends_it() {
     let tag = vec![Col::ids(3), Col::texts("name", &[None; 3])];
-    let world = World::new(&[("ai.tag", tag)]).await;
-    let bundle = world.damaged("odoo_data/ai.tag/part-00000.parquet", 10);
+    let world = World::new(&[("ai.tag", tag)]);
+    let bundle = world.damaged("odoo_data/models/ai.tag/part-00000.parquet", 10);
     let order = Order {
         sheets: all_sheets(bundle.as_ref()),
         bundle: bundle.clone(),

@@ -3,14 +3,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arkstream_columnar::{EncodeOptions, PartEncoder, layout};
-use arkstream_conformance::{MemoryBundle, MemorySink};
-use arkstream_format::{
-    ColumnEncoding, ColumnEntry, Component, Compression, Generator, Manifest, PartEntry, RunId,
-    TableEntry, TableRole,
-};
-use arkstream_pipeline::{
-    Budget, BundleReader, BundleSink as _, MemberFacts, MemberSpec, Sink as _,
-};
+use arkstream_conformance::{MemoryBundle, table_of};
+use arkstream_format::{ColumnEncoding, ColumnEntry, TableRole};
+use arkstream_pipeline::BundleReader;
 use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Float64Array, Int32Array, Int64Array,
     RecordBatch, StringArray, TimestampMicrosecondArray,
@@ -123,9 +118,8 @@ pub(crate) struct World(MemoryBundle);
 
 impl World {
     /// Tables by model; without a model it is `note_tag_rel`, a relation.
-    pub(crate) async fn new(tables: &[(&str, Vec<Col>)]) -> Self {
-        let sink = MemorySink::default();
-        let mut entries = Vec::new();
+    pub(crate) fn new(tables: &[(&str, Vec<Col>)]) -> Self {
+        let mut bundle = MemoryBundle::default();
         for (model, columns) in tables {
             let fields: Vec<Field> = columns.iter().map(Col::field).collect();
             let schema = Arc::new(Schema::new(fields));
@@ -133,61 +127,18 @@ impl World {
             let batch = RecordBatch::try_new(schema.clone(), arrays).unwrap();
             let mut encoder = PartEncoder::new(schema, &EncodeOptions::default()).unwrap();
             encoder.write(&batch).unwrap();
-            let (table, model) = match *model {
-                "" => ("note_tag_rel".to_owned(), None),
-                model => (model.replace('.', "_"), Some(model.to_owned())),
-            };
-            let member = format!(
-                "odoo_data/{}/part-00000.parquet",
-                model.as_ref().unwrap_or(&table)
-            );
-            let spec = MemberSpec {
-                name: member.clone(),
-                component: Component::Models,
-                compression: Compression::Stored,
-                modified_at: Default::default(),
-                mode: 0o600,
-                budget: Budget::new(1 << 20),
-            };
-            sink.put(spec, encoder.finish().unwrap(), MemberFacts::default())
-                .await
-                .unwrap();
-            let rows = batch.num_rows() as u64;
-            let has_ids = columns.iter().any(|column| column.name == "id");
-            entries.push(TableEntry {
-                table: format!("public.{table}"),
-                role: if model.is_some() {
-                    TableRole::Model
-                } else {
-                    TableRole::Relation
-                },
-                model,
-                filter: None,
-                columns: columns.iter().map(Col::entry).collect(),
-                columns_left_out: Vec::new(),
-                primary_key: has_ids.then(|| "id".to_owned()).into_iter().collect(),
-                foreign_keys: Vec::new(),
-                rows,
-                parts: vec![PartEntry {
-                    member,
-                    rows,
-                    relation: format!("public.{table}"),
-                    relfilenode: None,
-                    first_block: 0,
-                    end_block: None,
-                    generation: 1,
-                    kept_by: None,
-                    large: Vec::new(),
-                }],
-            });
+            let mut table = table_of(model);
+            if model.is_empty() {
+                table.table = "public.note_tag_rel".to_owned();
+                table.role = TableRole::Relation;
+                table.model = None;
+                table.primary_key.clear();
+            }
+            table.columns = columns.iter().map(Col::entry).collect();
+            let part = (encoder.finish().unwrap(), batch.num_rows() as u64);
+            bundle.add_table(table, [part]);
         }
-        let generator = Generator::new("conformance", "0");
-        let manifest = Manifest {
-            tables: entries,
-            ..Manifest::empty(RunId(String::new()), generator, Default::default())
-        };
-        let manifest = sink.publish(manifest).await.unwrap().manifest;
-        Self(MemoryBundle::of_sink(&sink, manifest))
+        Self(bundle)
     }
 
     pub(crate) fn bundle(&self) -> Arc<dyn BundleReader> {
