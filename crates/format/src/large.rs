@@ -1,9 +1,11 @@
 //! Values that stand in members of their own, because they are too large for a part.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{CHUNK_SIZE, Digest};
+use crate::{CHUNK_SIZE, Digest, Member};
 
 /// Metadata of a part's file: its [`LargeEntry`]s, as a JSON array. Absent where it has none.
 pub const LARGE_KEY: &str = "arkstream.large";
@@ -31,12 +33,19 @@ impl LargeEntry {
         serde_json::to_string(entries).unwrap_or_default()
     }
 
-    /// Reads what stands under [`LARGE_KEY`].
+    /// Reads what stands under [`LARGE_KEY`] in the metadata of a part's file.
     ///
     /// # Errors
     /// When it is no such list.
-    pub fn read(text: &str) -> Result<Vec<Self>, serde_json::Error> {
-        serde_json::from_str(text)
+    pub fn read(metadata: &BTreeMap<String, String>) -> Result<Vec<Self>, serde_json::Error> {
+        let text = metadata.get(LARGE_KEY);
+        text.map_or_else(|| Ok(Vec::new()), |text| serde_json::from_str(text))
+    }
+
+    /// Whether a member has the content of the value.
+    #[must_use]
+    pub fn is_content(&self, member: &Member) -> bool {
+        member.digest == self.digest && member.raw_len == self.bytes
     }
 }
 

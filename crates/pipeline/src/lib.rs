@@ -33,7 +33,7 @@ pub use file::{file_proof, whole_chunks};
 pub use folder_claim::FolderClaim;
 pub use member_bytes::MemberBytes;
 pub use progress::{Event, Observer, Silent};
-pub use reader::{BundleReader, ContentCheck, Finding, Place, Severity, read_member};
+pub use reader::{BundleReader, ContentCheck, Finding, Place, Severity, read_member, read_whole};
 pub use run::Run;
 pub use sink::{
     BundleSink, Kept, MemberFacts, MemberSpec, MemberWriter, PendingReceipt, Published, Receipt,

@@ -33,21 +33,25 @@ pub trait BundleReader: Send + Sync {
     fn read_chunk(&self, member: &Member, index: usize) -> Result<Bytes, Finding>;
 }
 
-/// All bytes of the member of that name, for members that are small: descriptions. `None` if the bundle has
-/// no such member.
+/// All bytes of a member, for members that have to be in memory as a whole: descriptions, a value.
 ///
 /// # Errors
 /// The first damage that is met.
-pub fn read_member(bundle: &dyn BundleReader, name: &str) -> Result<Option<Vec<u8>>, Finding> {
-    let mut members = bundle.manifest().members.iter();
-    let Some(member) = members.find(|member| member.name == name) else {
-        return Ok(None);
-    };
+pub fn read_whole(bundle: &dyn BundleReader, member: &Member) -> Result<Vec<u8>, Finding> {
     let mut bytes = Vec::new();
     for index in 0..member.chunks.len() {
         bytes.extend_from_slice(&bundle.read_chunk(member, index)?);
     }
-    Ok(Some(bytes))
+    Ok(bytes)
+}
+
+/// All bytes of the member of that name. `None` if the bundle has no such member.
+///
+/// # Errors
+/// The first damage that is met.
+pub fn read_member(bundle: &dyn BundleReader, name: &str) -> Result<Option<Vec<u8>>, Finding> {
+    let member = bundle.member(name);
+    member.map(|member| read_whole(bundle, member)).transpose()
 }
 
 /// Looks at what a member means, once all its bytes are known to be good.

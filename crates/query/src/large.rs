@@ -7,7 +7,7 @@ use arrow_schema::DataType;
 
 use arkstream_columnar::list_from_wire;
 use arkstream_format::LargeEntry;
-use arkstream_pipeline::BundleReader;
+use arkstream_pipeline::{BundleReader, read_whole};
 
 /// A batch, or one row of it whose large values are still elsewhere.
 pub(crate) struct Piece {
@@ -84,13 +84,9 @@ fn value(
     let name = &entry.member;
     let member = bundle
         .member(name)
-        .filter(|member| member.digest == entry.digest && member.raw_len == entry.bytes)
+        .filter(|member| entry.is_content(member))
         .ok_or_else(|| format!("{name} is not in the bundle as the part names it"))?;
-    let mut bytes = Vec::new();
-    for chunk in 0..member.chunks.len() {
-        let piece = bundle.read_chunk(member, chunk);
-        bytes.extend_from_slice(&piece.map_err(|finding| finding.to_string())?);
-    }
+    let bytes = read_whole(bundle, member).map_err(|finding| finding.to_string())?;
     if *data_type == DataType::Binary {
         return Ok(Arc::new(BinaryArray::from_vec(vec![&bytes])));
     }

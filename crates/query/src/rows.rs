@@ -17,7 +17,7 @@ use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 
 use arkstream_columnar::{PartBatches, PartFile, read_part};
-use arkstream_format::{LARGE_KEY, LargeEntry, PartEntry, TableEntry};
+use arkstream_format::{LargeEntry, PartEntry, TableEntry};
 use arkstream_pipeline::{BundleReader, Failure, FailureKind, MemberBytes};
 
 use crate::large::{self, Piece};
@@ -184,10 +184,8 @@ impl Rows {
                 }
             })
             .map_err(|error| self.damaged(&part, error))?;
-        let mut large = match batches.notes().get(LARGE_KEY) {
-            Some(text) => LargeEntry::read(text).map_err(|error| self.damaged(&part, error))?,
-            None => Vec::new(),
-        };
+        let large = LargeEntry::read(&batches.notes());
+        let mut large = large.map_err(|error| self.damaged(&part, error))?;
         large.sort_by_key(|value| value.row);
         Ok(Open {
             part,

@@ -10,8 +10,10 @@ use std::{
     thread,
 };
 
-use arkstream_format::{Manifest, Member, Metadata, member_names};
-use arkstream_pipeline::{BundleReader, Cancel, ContentCheck, Event, Finding, Observer, Severity};
+use arkstream_format::{Manifest, Metadata, member_names};
+use arkstream_pipeline::{
+    BundleReader, Cancel, ContentCheck, Event, Finding, Observer, Severity, read_whole,
+};
 
 use crate::inventory;
 
@@ -250,12 +252,4 @@ fn check_metadata(bundle: &dyn BundleReader, damaged: &BTreeSet<String>) -> Vec<
             Ok(_) => Vec::new(),
         },
     }
-}
-
-fn read_whole(bundle: &dyn BundleReader, member: &Member) -> Result<Vec<u8>, Finding> {
-    let mut bytes = Vec::new();
-    for index in 0..member.chunks.len() {
-        bytes.extend_from_slice(&bundle.read_chunk(member, index)?);
-    }
-    Ok(bytes)
 }

@@ -15,6 +15,7 @@ use arkstream_bundle::{BundleFile, extract_member, survey};
 use arkstream_format::{Compression, Manifest};
 use arkstream_pipeline::{
     Budget, BundleReader, BundleSink, FailureKind, MemberFacts, MemberSpec, Published, Sink,
+    read_member,
 };
 
 use common::{manifest, noise, rows, spec, text, writer};
@@ -91,13 +92,8 @@ async fn sample_bundle(folder: &Path) -> Published {
     writer.publish(manifest()).await.unwrap()
 }
 
-fn read_member(bundle: &BundleFile, name: &str) -> Vec<u8> {
-    let member = bundle.member(name).unwrap();
-    let mut out = Vec::new();
-    for index in 0..member.chunks.len() {
-        out.extend_from_slice(&bundle.read_chunk(member, index).unwrap());
-    }
-    out
+fn content(bundle: &BundleFile, name: &str) -> Vec<u8> {
+    read_member(bundle, name).unwrap().unwrap()
 }
 
 fn run(program: &str, arguments: &[&str], folder: &Path) -> String {
@@ -122,9 +118,9 @@ async fn what_was_written_is_read_back() {
     let bundle = BundleFile::open(&published.path).unwrap();
     assert_eq!(bundle.check_framing(), []);
     for (name, bytes) in contents() {
-        assert_eq!(read_member(&bundle, name), bytes, "{name}");
+        assert_eq!(content(&bundle, name), bytes, "{name}");
     }
-    assert_eq!(read_member(&bundle, "again"), text(200));
+    assert_eq!(content(&bundle, "again"), text(200));
     assert!(bundle.member("torn").is_none());
     assert_eq!(bundle.manifest().dead_ranges.len(), 2);
     let listed: Vec<_> = fs::read_dir(folder.path())
@@ -228,7 +224,7 @@ async fn members_of_several_writers_do_not_mix() {
     for worker in 0..4u8 {
         for i in 0..6u8 {
             let bytes = noise(worker * 10 + i, if i % 2 == 0 { 100 } else { 11 << 20 });
-            assert_eq!(read_member(&bundle, &format!("{worker}/{i}")), bytes);
+            assert_eq!(content(&bundle, &format!("{worker}/{i}")), bytes);
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use arkstream_columnar::{CopyEncoder, PartBatches, PartFile, read_part};
-use arkstream_format::{LARGE_KEY, LargeEntry, Member};
+use arkstream_format::{LargeEntry, Member};
 use arkstream_pipeline::{Event, Failure, FailureKind, MemberBytes, Restoring};
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -34,10 +34,7 @@ pub(super) async fn open(restoring: &Restoring, member: &Member) -> Result<Feed,
         let len = bytes.len();
         let file = PartFile::new(len, move |range| bytes.read(range));
         let batches = read_part(file).map_err(|error| damaged(&owned, error))?;
-        let large = match batches.notes().get(LARGE_KEY) {
-            Some(text) => LargeEntry::read(text).map_err(|error| damaged(&owned, error))?,
-            None => Vec::new(),
-        };
+        let large = LargeEntry::read(&batches.notes()).map_err(|error| damaged(&owned, error))?;
         Ok(Feed {
             member: owned,
             batches,
@@ -134,9 +131,7 @@ impl Feed {
 /// Sends the content of a large value.
 fn send_large(restoring: &Restoring, value: &LargeEntry, frames: &mut Frames) -> Result<(), Ended> {
     let member = restoring.bundle.member(&value.member);
-    let same =
-        member.filter(|member| member.digest == value.digest && member.raw_len == value.bytes);
-    let Some(member) = same else {
+    let Some(member) = member.filter(|member| value.is_content(member)) else {
         return Err(Ended::Failed(Failure::new(
             FailureKind::Damaged,
             format!("read {} from the bundle", value.member),

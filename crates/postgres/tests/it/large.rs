@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use arkstream_columnar::EncodeOptions;
+use arkstream_columnar::{EncodeOptions, read_part};
 use arkstream_conformance::MemoryBundle;
 use arkstream_format::{
-    CHUNK_SIZE, Component, Compression, Generation, KeptBy, LARGE_KEY, LargeEntry, Proof, RunId,
+    CHUNK_SIZE, Component, Compression, Generation, KeptBy, LargeEntry, Proof, RunId,
     SnapshotEntry, TableEntry,
 };
 use arkstream_pipeline::{Budget, FailureKind, MemberFacts, MemberSpec, Run, Sink as _};
@@ -13,7 +13,6 @@ use arkstream_postgres::{
     CatalogTable, ConnectSpec, ExportOptions, Session, SnapshotHolder, Staging,
 };
 use bytes::Bytes;
-use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::bundle::restoring;
 use super::support::{MemorySink, Setting, catalog, database, psql_lines, setting_of, table, task};
@@ -97,17 +96,7 @@ async fn export(
 }
 
 fn notes(file: &Bytes) -> Vec<LargeEntry> {
-    let reader = SerializedFileReader::new(file.clone()).unwrap();
-    let pairs = reader
-        .metadata()
-        .file_metadata()
-        .key_value_metadata()
-        .cloned();
-    let pairs = pairs.unwrap_or_default();
-    let note = pairs.into_iter().find(|pair| pair.key == LARGE_KEY);
-    note.map_or_else(Vec::new, |note| {
-        LargeEntry::read(&note.value.unwrap()).unwrap()
-    })
+    LargeEntry::read(&read_part(file.clone()).unwrap().notes()).unwrap()
 }
 
 /// Loads the exported table beside the live one, and returns the rows that are not what they were.

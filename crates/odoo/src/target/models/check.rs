@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use arkstream_format::{
     Component, Manifest, Metadata, ModelEntry, TableEntry, TableRole, major_of, member_names,
 };
-use arkstream_pipeline::{BundleReader, Checked, Failure, FailureKind};
+use arkstream_pipeline::{BundleReader, Checked, Failure, FailureKind, read_member};
 use arkstream_postgres::{
     Catalog, CatalogTable, Session, cutover, failure_of, quote_ident, read_catalog, server_info,
 };
@@ -37,15 +37,8 @@ pub(super) fn document<T: serde::de::DeserializeOwned>(
             why,
         )
     };
-    let member = bundle.member(name);
-    let member = member.ok_or_else(|| damaged("it is not in the bundle".to_owned()))?;
-    let mut bytes = Vec::new();
-    for chunk in 0..member.chunks.len() {
-        let raw = bundle
-            .read_chunk(member, chunk)
-            .map_err(|finding| damaged(finding.to_string()))?;
-        bytes.extend_from_slice(&raw);
-    }
+    let bytes = read_member(bundle, name).map_err(|finding| damaged(finding.to_string()))?;
+    let bytes = bytes.ok_or_else(|| damaged("it is not in the bundle".to_owned()))?;
     serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))
 }
 
