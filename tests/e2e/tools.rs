@@ -7,6 +7,7 @@ mod instructions;
 mod page;
 mod report;
 mod salvage;
+mod terminal;
 mod trace;
 
 use std::{

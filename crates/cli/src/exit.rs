@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use arkstream_pipeline::{Failure, FailureKind};
 
-use crate::{output, say::say};
+use crate::{output, say::say, screen};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,7 @@ impl From<Code> for ExitCode {
 /// Tells a failure to a person: what was attempted, why it failed, what to do.
 pub(crate) fn report(failure: &Failure) {
     tracing::error!("{failure}");
+    screen::leave();
     if failure.kind == FailureKind::Interrupted {
         say("interrupted");
     } else {

@@ -3,11 +3,14 @@
 //! No event may hold a secret. What is kept is bounded; a longer log says how much was cut.
 
 use std::{
-    io::{self, IsTerminal as _, Write},
+    io::{self, Write},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::say::say;
+use crate::{
+    say::{Saying, say},
+    screen, units,
+};
 use tracing_subscriber::{
     EnvFilter, Layer as _, filter::LevelFilter, fmt, layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
@@ -27,7 +30,8 @@ impl LogBuffer {
         let kept = self.text.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::from_utf8_lossy(&kept.0).into_owned();
         if kept.1 > 0 {
-            text.push_str(&format!("… {} more bytes of log were cut\n", kept.1));
+            let cut = units::size(kept.1);
+            text.push_str(&format!("… {cut} more of the log were cut\n"));
         }
         text
     }
@@ -63,8 +67,8 @@ pub(crate) fn start(verbose: u8) -> LogBuffer {
     let started = tracing_subscriber::registry()
         .with(
             fmt::layer()
-                .with_writer(io::stderr)
-                .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+                .with_writer(|| Saying)
+                .with_ansi(screen::shows_colours())
                 .with_target(false)
                 .with_filter(shown),
         )

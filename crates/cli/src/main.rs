@@ -16,10 +16,12 @@ mod memory;
 mod output;
 mod progress;
 mod say;
+mod screen;
 mod settings;
 mod sources;
 mod spreadsheet;
 mod stats;
+mod table;
 mod units;
 
 use std::process::ExitCode;

@@ -7,8 +7,11 @@ use std::{
 
 use chrono::{DateTime, Local};
 
+pub(crate) use crate::table::table;
 pub(crate) use arkstream_pipeline::words::harmless;
 use arkstream_pipeline::{Failure, FailureKind};
+
+use crate::screen;
 
 /// What the default name of a bundle begins with.
 pub(crate) const NAME_PREFIX: &str = "sam_ai_complete_backup_";
@@ -25,8 +28,9 @@ pub(crate) fn bundle_path(out: Option<&Path>, now: DateTime<Local>) -> PathBuf {
     }
 }
 
-/// Prints to standard output, [`harmless`]ly. A reader who has seen enough (`| head`) is no error.
+/// Prints to standard output, [`harmless`]ly, and below bars: it is what a command ends with. A reader who has seen enough (`| head`) is no error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    screen::leave();
     let mut out = io::stdout().lock();
     match out
         .write_all(harmless(text).as_bytes())
@@ -44,39 +48,6 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
         .map_err(|error| Failure::new(FailureKind::Internal, "write JSON", error))?;
     text.push('\n');
     print(&text)
-}
-
-/// Rows in columns as wide as their widest cell. Columns whose title begins with `>` are aligned
-/// to the right.
-pub(crate) fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
-    let heads: Vec<String> = titles
-        .iter()
-        .map(|title| title.trim_start_matches('>').to_owned())
-        .collect();
-    let mut widths: Vec<usize> = heads.iter().map(|head| head.chars().count()).collect();
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for cells in std::iter::once(&heads).chain(rows) {
-        let mut line = String::new();
-        for ((cell, title), width) in cells.iter().zip(titles).zip(&widths) {
-            let pad = " ".repeat(width.saturating_sub(cell.chars().count()));
-            if title.starts_with('>') {
-                line.push_str(&pad);
-                line.push_str(cell);
-            } else {
-                line.push_str(cell);
-                line.push_str(&pad);
-            }
-            line.push_str("  ");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 #[cfg(test)]

@@ -1,20 +1,22 @@
 //! Progress for terminals, logs and programs. Everything goes to standard error.
 
+mod bars;
+
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
-    io::{IsTerminal as _, stderr},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use arkstream_format::{Component, Omission};
 use arkstream_pipeline::{Event, Observer, Silent};
 
-use crate::{args::ProgressMode, output::harmless, say::say, units};
+use bars::Bars;
+
+use crate::{args::ProgressMode, output::harmless, say::say, screen, units};
 
 /// How often plain progress speaks of a component that is under way.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
@@ -24,9 +26,9 @@ pub(crate) fn observer(mode: ProgressMode) -> Arc<dyn Observer> {
     let shown: Box<dyn Observer> = match mode {
         ProgressMode::None => Box::new(Silent),
         ProgressMode::Json => Box::new(Json),
-        ProgressMode::Bar => Box::new(Bars::default()),
-        ProgressMode::Auto if stderr().is_terminal() => Box::new(Bars::default()),
-        ProgressMode::Auto | ProgressMode::Plain => Box::new(Plain::default()),
+        // Where bars cannot be shown, what they would say must not be lost with them.
+        ProgressMode::Auto | ProgressMode::Bar if screen::shows_bars() => Box::new(Bars::default()),
+        ProgressMode::Auto | ProgressMode::Bar | ProgressMode::Plain => Box::new(Plain::default()),
     };
     Arc::new(Logged {
         shown,
@@ -135,85 +137,8 @@ impl Observer for Logged {
     }
 }
 
-/// One bar a component, with rate and time left.
-#[derive(Default)]
-struct Bars {
-    screen: MultiProgress,
-    bars: Mutex<BTreeMap<Component, ProgressBar>>,
-}
-
-impl Bars {
-    fn bar(&self, component: Component, then: impl FnOnce(&ProgressBar)) {
-        if let Some(bar) = self
-            .bars
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&component)
-        {
-            then(bar);
-        }
-    }
-
-    fn say(&self, line: &str) {
-        // Without a terminal there is nobody to say it to.
-        let _ = self.screen.println(harmless(line));
-    }
-}
-
-impl Observer for Bars {
-    fn event(&self, event: &Event) {
-        match event {
-            Event::Planned {
-                component, bytes, ..
-            } => {
-                let bar = self.screen.add(ProgressBar::new(*bytes));
-                let style = ProgressStyle::with_template(
-                    "{prefix:>10} [{bar:30}] {bytes:>10} / {total_bytes:10} {bytes_per_sec:>12}  {eta:>4} left  {msg}",
-                )
-                .unwrap_or_else(|_| ProgressStyle::default_bar())
-                .progress_chars("=> ");
-                bar.set_style(style);
-                bar.set_prefix(component.name());
-                self.bars
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(*component, bar);
-            }
-            Event::Started { component } => self.bar(*component, |bar| {
-                bar.reset_eta();
-                bar.enable_steady_tick(Duration::from_millis(200));
-            }),
-            Event::Read { component, bytes }
-            | Event::Kept {
-                component,
-                raw_bytes: bytes,
-                ..
-            } => self.bar(*component, |bar| {
-                bar.inc(*bytes);
-                // Sizes of tables and dumps are estimates.
-                if bar.length().is_some_and(|length| bar.position() > length) {
-                    bar.set_length(bar.position());
-                }
-            }),
-            Event::Member {
-                component, name, ..
-            } => self.bar(*component, |bar| {
-                bar.set_message(name.rsplit('/').nth(1).unwrap_or(name).to_owned());
-            }),
-            Event::Finished { component } => self.bar(*component, |bar| {
-                bar.set_length(bar.position());
-                bar.finish_with_message("done");
-            }),
-            Event::Barrier { skew } => self.say(&format!(
-                "all snapshots taken within {}",
-                units::duration(*skew)
-            )),
-            Event::Omitted(omission) => self.say(&left_out(omission)),
-            Event::Warning(warning) => self.say(&format!("warning: {warning}")),
-            Event::Resumed(found) => self.say(found),
-            Event::Note(_) | Event::Redone { .. } => {}
-        }
-    }
+fn barrier(skew: Duration) -> String {
+    format!("all snapshots taken within {}", units::duration(skew))
 }
 
 fn left_out(omission: &Omission) -> String {
@@ -308,15 +233,10 @@ impl Observer for Plain {
                 );
                 Some(line)
             }),
-            Event::Barrier { skew } => {
-                say(format!(
-                    "all snapshots taken within {}",
-                    units::duration(*skew)
-                ));
-            }
-            Event::Omitted(omission) => say(format!("{}", harmless(&left_out(omission)))),
+            Event::Barrier { skew } => say(barrier(*skew)),
+            Event::Omitted(omission) => say(harmless(&left_out(omission))),
             Event::Warning(warning) => say(format!("warning: {}", harmless(warning))),
-            Event::Note(note) | Event::Resumed(note) => say(format!("{}", harmless(note))),
+            Event::Note(note) | Event::Resumed(note) => say(harmless(note)),
             Event::Kept {
                 component,
                 raw_bytes,

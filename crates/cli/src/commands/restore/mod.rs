@@ -28,6 +28,7 @@ use crate::{
     interrupt::watch_signals,
     memory, output, progress,
     say::say,
+    screen,
 };
 
 /// The state folder as the restorer sees it.
@@ -78,6 +79,8 @@ pub(crate) async fn run(args: RestoreArgs) -> Result<Code, Failure> {
         .to_string();
     let mut restore = Restore::new(targets, restoring.clone(), ledger.clone(), &name);
     let checked = restore.check().await;
+    // The bars of what was read; those of what is loaded come when it begins.
+    screen::clear();
     cancel.check()?;
     for warning in &checked.warnings {
         say(format!("warning: {}", output::harmless(warning)));
