@@ -43,7 +43,7 @@ pub(crate) use sources::{GraphSnapshot, SourceArgs};
 /// Odoo models, the Odoo filestore, an Apache AGE graph database and a ChromaDB directory, as of
 /// one moment, while everything keeps running. A restore happens as a whole or not at all.
 #[derive(Debug, Parser)]
-#[command(name = "arkstream", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "arkstream", version, max_term_width = 100, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
     /// Say more: -v for what happens, -vv for everything.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -75,34 +75,58 @@ impl Cli {
     }
 }
 
-const EXIT_CODES: &str = "Exit codes:
-  0 complete   1 internal error   2 usage or configuration   3 finished, but something was left out
-  4 damage found   5 incompatible versions   6 output or target refused (exists, locked)
-  7 source not reachable or tool missing   8 no space   9 compared bundles differ   130 interrupted";
+const AFTER_HELP: &str = "Examples:
+  arkstream doctor --odoo-conf /etc/odoo/odoo.conf
+  arkstream backup --odoo-conf /etc/odoo/odoo.conf --out /backup/
+  arkstream verify backup.zip
+  arkstream restore backup.zip --odoo-conf /etc/odoo/odoo.conf --dry-run
+
+Exit codes:
+  0 complete                      1 internal error
+  2 usage or configuration        3 finished, but something was left out
+  4 damage found                  5 incompatible versions
+  6 output or target refused      7 source not reachable or tool missing
+    (exists, locked)              8 no space
+  9 compared bundles differ       130 interrupted";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Back up the stack into one bundle.
     #[command(after_help = "Examples:
   arkstream backup --odoo-conf /etc/odoo/odoo.conf --out /backup/
-  arkstream backup --odoo-db postgresql://odoo@localhost/prod --chroma /srv/chroma --no-graph
-  arkstream backup --odoo-conf /etc/odoo/odoo.conf --out /backup/ --base /backup/
+  arkstream backup --odoo-db postgresql://odoo@localhost/prod \\
+      --chroma /srv/chroma --no-graph
+  arkstream backup --odoo-conf odoo.conf --out /backup/ --base /backup/
   arkstream backup --odoo-conf odoo.conf --dry-run")]
     Backup(BackupArgs),
     /// Bring a bundle back: staged beside the live data, switched as a whole, reversible.
     #[command(after_help = "Examples:
-  arkstream restore backup.zip --odoo-conf /etc/odoo/odoo.conf --chroma /srv/chroma \\
+  arkstream restore backup.zip --odoo-conf odoo.conf --chroma /srv/chroma \\
       --graph-admin-db postgresql://postgres@localhost/sam_graph --dry-run
-  arkstream restore backup.zip --odoo-db postgresql://odoo@localhost/prod --components models \\
-      --mode merge --on-conflict newest")]
+  arkstream restore backup.zip --odoo-db postgresql://odoo@localhost/prod \\
+      --components models --mode merge --on-conflict newest",
+      mut_arg("components", |components| components.value_parser(COMPONENTS)))]
     Restore(Box<RestoreArgs>),
     /// Bring back what was live before a restore.
-    Undo(UndoArgs),
+    #[command(after_help = "Examples, with a name that `arkstream restores` shows:
+  arkstream undo 3f2a9c0d1e4b5a68
+  arkstream undo 3f2a9c0d1e4b5a68 --json")]
+    Undo(WithJson<UndoArgs>),
     /// Drop what an undo of a restore would need.
-    Forget(ForgetArgs),
+    #[command(after_help = "Examples, with a name that `arkstream restores` shows:
+  arkstream forget 3f2a9c0d1e4b5a68
+  arkstream forget 3f2a9c0d1e4b5a68 --json")]
+    Forget(WithJson<ForgetArgs>),
     /// List restores whose former state is kept, or that were interrupted.
+    #[command(after_help = "Examples:
+  arkstream restores
+  arkstream restores --all --json")]
     Restores(RestoresArgs),
     /// Prove a bundle: every byte, every row, every reference.
+    #[command(after_help = "Examples:
+  arkstream verify backup.zip
+  arkstream verify backup.zip --json --progress none
+  arkstream verify backup.zip --sample 5%")]
     Verify(VerifyArgs),
     /// Make a new bundle of all that is still proven good in a damaged one.
     ///
@@ -110,12 +134,20 @@ pub(crate) enum Command {
     /// is listed, in the new bundle too. The damaged file is only read.
     #[command(after_help = "Examples:
   arkstream salvage damaged.zip salvaged.zip
-  arkstream salvage backup.zip.partial salvaged.zip      (a backup that was never finished)
-  arkstream salvage damaged.zip salvaged.zip --unproven /tmp/unproven --json")]
+  arkstream salvage damaged.zip salvaged.zip --unproven /tmp/unproven --json
+
+A backup that was never finished:
+  arkstream salvage backup.zip.partial salvaged.zip")]
     Salvage(SalvageArgs),
     /// List members, rows, sizes, ratios.
+    #[command(after_help = "Examples:
+  arkstream ls backup.zip
+  arkstream ls backup.zip --json")]
     Ls(BundleArgs),
     /// Show metadata, versions, generations, omissions.
+    #[command(after_help = "Examples:
+  arkstream show backup.zip
+  arkstream show backup.zip --json")]
     Show(BundleArgs),
     /// Say what differs between two bundles: rows, files, columns, versions.
     ///
@@ -129,13 +161,19 @@ pub(crate) enum Command {
     ///
     /// It needs no network and no script. A backup leaves one beside its bundle.
     #[command(after_help = "Examples:
-  arkstream report /backup/monday.zip                    (writes /backup/monday.zip.report.html)
+  arkstream report /backup/monday.zip
   arkstream report /backup/monday.zip -o /srv/www/last-night.html")]
     Report(ReportArgs),
     /// Write one member's bytes to standard output, hashes checked on the way.
+    #[command(after_help = "Examples:
+  arkstream cat backup.zip metadata.json
+  arkstream cat backup.zip databases/postgres_graph_dump.sql | less")]
     Cat(CatArgs),
     /// Unpack a bundle, hashes checked on the way.
-    Extract(ExtractArgs),
+    #[command(after_help = "Examples:
+  arkstream extract backup.zip unpacked/
+  arkstream extract backup.zip unpacked/ odoo_data/filestore/ --json")]
+    Extract(WithJson<ExtractArgs>),
     /// Copy a finished bundle, or a folder of them: only what is missing, going on after a kill.
     #[command(after_help = "Examples:
   arkstream copy /backup/monday.zip /mnt/usb/
@@ -144,21 +182,33 @@ pub(crate) enum Command {
   arkstream copy /backup/ /mnt/usb/ --have /mnt/usb/ --json")]
     Copy(CopyArgs),
     /// Write the rows of a bundle as files for other programs.
-    #[command(after_help = "Examples:
+    #[command(
+        after_help = "Examples:
   arkstream export csv backup.zip rows/
   arkstream export parquet backup.zip rows/ --models 'ai.*,res.users'
   arkstream export jsonl backup.zip rows/ --json
-  arkstream export xlsx backup.zip rows.xlsx --models 'ai.*'")]
+  arkstream export xlsx backup.zip rows.xlsx --models 'ai.*'",
+        mut_subcommands(with_examples)
+    )]
     Export {
         /// The kind of file.
         #[command(subcommand)]
         format: ExportFormat,
     },
     /// Say what is reachable, which tools were found, and what would be missing.
+    #[command(after_help = "Examples:
+  arkstream doctor --odoo-conf /etc/odoo/odoo.conf --out /backup/
+  arkstream doctor --odoo-db postgresql://odoo@localhost/prod --no-graph --json")]
     Doctor(DoctorArgs),
     /// Build a sample stack, back it up, verify it, destroy it, restore it.
+    #[command(after_help = "Examples:
+  arkstream demo
+  arkstream demo --dir /tmp/demo --scale 10")]
     Demo(DemoArgs),
     /// Print a completion script for a shell.
+    #[command(after_help = "Examples:
+  arkstream completions bash > /etc/bash_completion.d/arkstream
+  arkstream completions fish > ~/.config/fish/completions/arkstream.fish")]
     Completions {
         /// The shell.
         shell: Shell,
@@ -178,11 +228,54 @@ pub(crate) enum Command {
         #[arg(value_parser = ["list"])]
         what: String,
     },
-    /// Print a JSON Schema: manifest, metadata, model_list, journal, copy, restore or config.
+    /// Print a JSON Schema.
+    #[command(after_help = "Examples:
+  arkstream schema manifest
+  arkstream schema config > arkstream.schema.json")]
     Schema {
-        /// Its name.
+        /// What it describes.
+        #[arg(value_parser = SCHEMAS)]
         name: String,
     },
+}
+
+/// What `--components` takes.
+pub(crate) const COMPONENTS: [&str; 4] = ["models", "filestore", "graph", "chroma"];
+
+/// The JSON Schemas that there are.
+pub(crate) const SCHEMAS: [&str; 7] = [
+    "copy",
+    "journal",
+    "manifest",
+    "metadata",
+    "model_list",
+    "restore",
+    "config",
+];
+
+/// A format of `export` with examples of its own.
+fn with_examples(format: clap::Command) -> clap::Command {
+    let out = match format.get_name() {
+        "xlsx" => "rows.xlsx",
+        _ => "rows/",
+    };
+    let name = format.get_name();
+    let examples = format!(
+        "Examples:
+  arkstream export {name} backup.zip {out}
+  arkstream export {name} backup.zip {out} --models 'ai.*,res.users' --json"
+    );
+    format.after_help(examples)
+}
+
+/// The arguments of a command that says in a line what it did, or in JSON.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WithJson<A: Args> {
+    #[command(flatten)]
+    pub(crate) args: A,
+    /// End with one JSON object on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -245,6 +338,80 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    /// What is longer would be wrapped in a terminal of 80 columns, and no longer be a command.
+    #[test]
+    fn every_command_has_examples_that_can_be_pasted() {
+        fn look(command: &clap::Command) {
+            let name = command.get_name();
+            let text = command
+                .get_after_help()
+                .unwrap_or_else(|| panic!("{name} has no examples"))
+                .to_string();
+            assert!(text.contains("Example"), "{name}");
+            for line in text.lines() {
+                assert!(line.chars().count() <= 80, "{name}: {line}");
+            }
+            for under in command
+                .get_subcommands()
+                .filter(|under| !under.is_hide_set())
+            {
+                look(under);
+            }
+        }
+        look(&Cli::command());
+    }
+
+    /// Each example is a command line that is understood.
+    #[test]
+    fn examples_are_understood() {
+        fn look(command: &clap::Command) {
+            let text = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            for line in text.replace("\\\n", "").lines() {
+                let Some(line) = line.strip_prefix("  arkstream ") else {
+                    continue;
+                };
+                let words = line
+                    .split_whitespace()
+                    .take_while(|word| !["|", ">"].contains(word));
+                let words = words.map(|word| word.trim_matches('\''));
+                let understood =
+                    Cli::command().try_get_matches_from(["arkstream"].into_iter().chain(words));
+                assert!(understood.is_ok(), "{line}: {}", understood.unwrap_err());
+            }
+            command.get_subcommands().for_each(look);
+        }
+        look(&Cli::command());
+    }
+
+    #[test]
+    fn a_misspelt_component_or_schema_is_met_with_what_was_meant() {
+        for (line, meant) in [
+            (
+                &[
+                    "arkstream",
+                    "restore",
+                    "a.zip",
+                    "--components",
+                    "graph,modles",
+                ][..],
+                "models",
+            ),
+            (&["arkstream", "schema", "manfest"], "manifest"),
+        ] {
+            let told = Cli::command()
+                .try_get_matches_from(line)
+                .unwrap_err()
+                .to_string();
+            assert!(
+                told.contains(&format!("a similar value exists: '{meant}'")),
+                "{told}"
+            );
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use arkstream_pipeline::{Failure, FailureKind};
+use arkstream_pipeline::{Failure, FailureKind, words::nearest};
 
 use crate::{
     args::{CompressionChoice, GraphSnapshot, SourceArgs},
@@ -91,7 +91,8 @@ impl Settings {
         let attempted = || format!("read the configuration {}", path.display());
         match std::fs::read_to_string(path) {
             Ok(text) => toml::from_str(&text).map_err(|error| {
-                Failure::new(FailureKind::Usage, attempted(), explain(&text, &error)).help(HELP)
+                let help = suggestion(&text).unwrap_or_else(|| HELP.to_owned());
+                Failure::new(FailureKind::Usage, attempted(), explain(&text, &error)).help(help)
             }),
             Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => {
                 Ok(Self::default())
@@ -196,6 +197,20 @@ fn explain(text: &str, error: &toml::de::Error) -> String {
     }
 }
 
+/// What the first key that is none may have meant.
+fn suggestion(text: &str) -> Option<String> {
+    let schema = schemars::schema_for!(Settings);
+    let known = schema.get("properties")?.as_object()?;
+    let given = text.parse::<toml::Table>().ok()?;
+    let unknown = given.keys().find(|key| !known.contains_key(*key))?;
+    let meant = nearest(unknown, known.keys().map(String::as_str));
+    let meant: Vec<String> = meant.iter().map(|key| format!("`{key}`")).collect();
+    match meant.is_empty() {
+        true => None,
+        false => Some(format!("did you mean {}? {HELP}", meant.join(", "))),
+    }
+}
+
 fn or<T>(given: &mut Option<T>, mine: Option<T>) {
     if given.is_none() {
         *given = mine;
@@ -216,4 +231,18 @@ fn invalid(key: &str, why: &str) -> Failure {
         why,
     )
     .help(HELP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_met_with_what_was_meant() {
+        let help = suggestion("jobs = 2\nodo_db = \"postgresql://odoo:secret@localhost/prod\"\n");
+        let help = help.unwrap();
+        assert!(help.starts_with("did you mean `odoo_db`"), "{help}");
+        assert!(!help.contains("secret"), "{help}");
+        assert_eq!(suggestion("zzz = 1"), None);
+    }
 }

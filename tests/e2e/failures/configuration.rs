@@ -314,7 +314,9 @@ fn completions_and_schemas_are_printed() {
     for name in ["manifest", "metadata", "model_list", "journal"] {
         run(arkstream().args(["schema", name])).ok().json();
     }
-    let ended = run(arkstream().args(["schema", "nothing"])).expect_code(2);
-    has_advice(&ended.stderr, "manifest");
+    misuse(
+        arkstream().args(["schema", "manfest"]),
+        &["a similar value exists: 'manifest'", "model_list"],
+    );
     misuse(arkstream().args(["completions", "cobol"]), &["bash", "zsh"]);
 }

@@ -54,6 +54,14 @@ fn a_good_stack_is_ready() {
 
     let report = run(doctor().arg("--json")).ok().json();
     assert_eq!(report["ready"], true);
+    let exact = |what: &str, key: &str| {
+        let mut list = report["findings"].as_array().expect("a list").iter();
+        let found = list.find(|finding| finding["what"] == what);
+        found.unwrap_or_else(|| panic!("{what} is not in {report}"))[key].clone()
+    };
+    assert!(exact("plan of models", "items").as_u64() > Some(0));
+    assert!(exact("plan of filestore", "bytes").as_u64() > Some(0));
+    assert!(exact("output folder", "free_bytes").as_u64() > Some(0));
     let findings = findings(&report);
     assert!(
         findings.iter().all(|(verdict, ..)| verdict != "bad"),

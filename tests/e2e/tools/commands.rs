@@ -152,6 +152,8 @@ fn cat_refuses_what_is_no_member_and_suggests() {
         "odoo_data/models/ai.message/part-00000.parquet",
     ]);
     refused("odoo_data/models/ai.message").says(&["did you mean"]);
+    refused("metdata.json").says(&["did you mean metadata.json"]);
+    refused("manifst.json").says(&["did you mean manifest.json"]);
     refused("no such thing").says(&["no such thing", "arkstream ls"]);
 }
 
@@ -208,9 +210,55 @@ fn extract_takes_single_members_and_folders() {
         "odoo_data/models/ai.message/part-00000.parquet",
     ];
     assert_eq!(files_below(&folder), expected);
+    let again = scratch("some-again");
+    let again = again.to_str().expect("UTF-8");
+    let told = ark(&["extract", path(bundle), again, "metadata.json", "--json"])
+        .ok()
+        .json();
+    let size = std::fs::metadata(folder.join("metadata.json")).expect("a file");
+    assert_eq!(
+        told,
+        serde_json::json!({ "dir": again, "members": 1, "bytes": size.len() })
+    );
     ark(&["extract", path(bundle), target, "no.such.member"])
         .expect_code(2)
         .says(&["no.such.member"]);
+}
+
+/// What became of a restore, as `restores --json` lists it.
+#[test]
+fn undo_and_forget_end_with_the_record() {
+    let folder = scratch("undone");
+    let bundle = Bundle::shared(Profile::SamAi);
+    let ark = |words: &[&str]| {
+        let mut command = arkstream();
+        command.args(words).arg("--state-dir");
+        run(command.arg(folder.join("state")).arg("--json"))
+    };
+    for (ending, phase) in [("undo", "reverted"), ("forget", "forgotten")] {
+        let target = folder.join("chroma");
+        ark(&[
+            "restore",
+            path(bundle),
+            "--yes",
+            "--progress=none",
+            "--components=chroma",
+            "--chroma",
+            target.to_str().expect("UTF-8"),
+            "--report",
+            folder.join("report.md").to_str().expect("UTF-8"),
+        ])
+        .ok();
+        let kept = ark(&["restores"]).ok().json();
+        let id = text(&kept[0]["restore_id"]);
+        let ended = ark(&[ending, id]).ok().json();
+        assert_eq!(ended["restore_id"], id);
+        assert_eq!(ended["phase"], phase);
+        let all = ark(&["restores", "--all"]).ok().json();
+        let listed = all.as_array().expect("a list").iter();
+        assert!(listed.into_iter().any(|record| *record == ended), "{all:#}");
+        assert_eq!(target.exists(), ending == "forget");
+    }
 }
 
 #[test]
@@ -240,6 +288,10 @@ fn verify_proves_a_good_bundle() {
             .ok()
             .json();
         assert_eq!(report["verdict"], "good", "{report:#}");
+        assert!(
+            report["duration_seconds"].as_f64() > Some(0.0),
+            "{report:#}"
+        );
         assert_eq!(report["damaged_members"], Value::from(Vec::<Value>::new()));
         let manifest = bundle.json("manifest.json");
         assert_eq!(

@@ -21,8 +21,16 @@ use crate::{
 /// What was looked at, and how it is.
 #[derive(Default)]
 struct Findings {
-    lines: Vec<(Verdict, String, String)>,
+    list: Vec<Finding>,
     first_bad: Option<Code>,
+}
+
+struct Finding {
+    verdict: Verdict,
+    what: String,
+    how: String,
+    /// What `how` says rounded, for programs.
+    exact: Vec<(&'static str, u64)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,21 +41,38 @@ enum Verdict {
 }
 
 impl Findings {
+    fn add(
+        &mut self,
+        verdict: Verdict,
+        what: &str,
+        how: impl Into<String>,
+        exact: &[(&'static str, u64)],
+    ) {
+        self.list.push(Finding {
+            verdict,
+            what: what.to_owned(),
+            how: how.into(),
+            exact: exact.to_vec(),
+        });
+    }
+
     fn good(&mut self, what: &str, how: impl Into<String>) {
-        self.lines
-            .push((Verdict::Good, what.to_owned(), how.into()));
+        self.add(Verdict::Good, what, how, &[]);
+    }
+
+    fn good_exactly(&mut self, what: &str, how: String, exact: &[(&'static str, u64)]) {
+        self.add(Verdict::Good, what, how, exact);
     }
 
     fn note(&mut self, what: &str, how: impl Into<String>) {
-        self.lines
-            .push((Verdict::Note, what.to_owned(), how.into()));
+        self.add(Verdict::Note, what, how, &[]);
     }
 
     fn bad(&mut self, what: &str, failure: &Failure) {
         self.first_bad.get_or_insert(Code::of(failure));
         let help = failure.advice().map(|help| format!(" ({help})"));
         let how = format!("{failure}{}", help.unwrap_or_default());
-        self.lines.push((Verdict::Bad, what.to_owned(), how));
+        self.add(Verdict::Bad, what, how, &[]);
     }
 
     /// The exit code: that of the first thing that is wrong.
@@ -56,9 +81,7 @@ impl Findings {
     }
 
     fn is_bad(&self) -> bool {
-        self.lines
-            .iter()
-            .any(|(verdict, ..)| *verdict == Verdict::Bad)
+        self.list.iter().any(|found| found.verdict == Verdict::Bad)
     }
 }
 
@@ -102,9 +125,11 @@ async fn look_at(args: &DoctorArgs, places: &Places, findings: &mut Findings) {
                 let name = format!("plan of {}", source.component());
                 match source.plan().await {
                     Ok(plan) => {
-                        findings.good(
+                        let (items, bytes) = (plan.items.len(), plan.bytes());
+                        findings.good_exactly(
                             &name,
-                            format!("{} items, {}", plan.items.len(), units::size(plan.bytes())),
+                            format!("{items} items, {}", units::size(bytes)),
+                            &[("items", items as u64), ("bytes", bytes)],
                         );
                         for note in &plan.notes {
                             findings.note(&name, note);
@@ -173,7 +198,8 @@ fn look_at_output(folder: &Path, findings: &mut Findings) {
         }
         if let Ok(space) = rustix::fs::statvfs(folder) {
             let free = space.f_bavail * space.f_frsize;
-            return findings.good(name, format!("{shown}, {} free", units::size(free)));
+            let how = format!("{shown}, {} free", units::size(free));
+            return findings.good_exactly(name, how, &[("free_bytes", free)]);
         }
     }
     findings.good(name, shown.to_string());
@@ -187,16 +213,29 @@ fn print(args: &DoctorArgs, findings: &Findings) -> Result<(), Failure> {
     };
     if args.json {
         let list: Vec<Value> = findings
-            .lines
+            .list
             .iter()
-            .map(|(verdict, what, how)| json!({"verdict": word(*verdict).to_lowercase(), "what": what, "how": how}))
+            .map(|found| {
+                let verdict = word(found.verdict).to_lowercase();
+                let mut told = json!({ "verdict": verdict, "what": found.what, "how": found.how });
+                for (key, number) in &found.exact {
+                    told[*key] = json!(number);
+                }
+                told
+            })
             .collect();
         return output::print_json(&json!({ "ready": !findings.is_bad(), "findings": list }));
     }
     let rows: Vec<Vec<String>> = findings
-        .lines
+        .list
         .iter()
-        .map(|(verdict, what, how)| vec![word(*verdict).to_owned(), what.clone(), how.clone()])
+        .map(|found| {
+            vec![
+                word(found.verdict).to_owned(),
+                found.what.clone(),
+                found.how.clone(),
+            ]
+        })
         .collect();
     let mut text = output::table(&["", "what", "how"], &rows);
     let _ = writeln!(

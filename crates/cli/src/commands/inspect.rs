@@ -11,10 +11,10 @@ use arkstream_bundle::{BundleFile, extract_member};
 use arkstream_format::{Manifest, Member, member_names, schemas};
 #[cfg(debug_assertions)]
 use arkstream_pipeline::fault;
-use arkstream_pipeline::{BundleReader, Failure, FailureKind};
+use arkstream_pipeline::{BundleReader, Failure, FailureKind, words::nearest};
 
 use crate::{
-    args::{BundleArgs, CatArgs, ExtractArgs},
+    args::{BundleArgs, CatArgs, ExtractArgs, WithJson},
     commands::base,
     exit::Code,
     output, settings, units,
@@ -229,20 +229,21 @@ fn describe(bundle: &BundleFile, manifest: &Manifest, metadata: &Value) -> Strin
 
 fn find<'a>(bundle: &'a BundleFile, name: &str) -> Result<&'a Member, Failure> {
     bundle.member(name).ok_or_else(|| {
-        let nearest = bundle
-            .manifest()
-            .members
-            .iter()
-            .map(|member| member.name.as_str())
-            .filter(|member| member.contains(name.trim_matches('/')))
-            .take(3)
-            .collect::<Vec<_>>();
+        let members = &bundle.manifest().members;
+        let names = members.iter().map(|member| member.name.as_str());
+        let within = names
+            .clone()
+            .filter(|member| member.contains(name.trim_matches('/')));
+        let mut meant: Vec<&str> = within.take(3).collect();
+        if meant.is_empty() {
+            meant = nearest(name, names.chain([member_names::MANIFEST]));
+        }
         let failure = Failure::new(
             FailureKind::Usage,
             format!("find the member {name}"),
             "the bundle has none of that name",
         );
-        match nearest.as_slice() {
+        match meant.as_slice() {
             [] => failure.help("`arkstream ls BUNDLE` lists the members"),
             near => failure.help(format!("did you mean {}?", near.join(" or "))),
         }
@@ -306,7 +307,7 @@ pub(crate) fn cat(args: &CatArgs) -> Result<Code, Failure> {
 }
 
 /// `arkstream extract`
-pub(crate) fn extract(args: &ExtractArgs) -> Result<Code, Failure> {
+pub(crate) fn extract(WithJson { args, json }: &WithJson<ExtractArgs>) -> Result<Code, Failure> {
     let bundle = BundleFile::open(&args.bundle)?;
     let mut wanted: Vec<&Member> = Vec::new();
     let mut with_manifest = args.members.is_empty();
@@ -333,7 +334,7 @@ pub(crate) fn extract(args: &ExtractArgs) -> Result<Code, Failure> {
     }
     wanted.sort_by_key(|member| member.header_offset);
     wanted.dedup_by_key(|member| member.header_offset);
-    let mut bytes = 0;
+    let mut bytes: u64 = 0;
     for member in &wanted {
         extract_member(&bundle, member, &args.dir)?;
         bytes += member.raw_len;
@@ -342,6 +343,10 @@ pub(crate) fn extract(args: &ExtractArgs) -> Result<Code, Failure> {
     if with_manifest {
         bundle.extract_manifest(&args.dir)?;
         count += 1;
+    }
+    if *json {
+        output::print_json(&json!({ "dir": args.dir, "members": count, "bytes": bytes }))?;
+        return Ok(Code::Complete);
     }
     output::print(&format!(
         "{count} members, {} to {}\n",
@@ -362,23 +367,36 @@ pub(crate) fn faults() -> Result<Code, Failure> {
     Ok(Code::Complete)
 }
 
-/// `arkstream schema`
-pub(crate) fn schema(name: &str) -> Result<Code, Failure> {
+fn all_schemas() -> Vec<(&'static str, schemars::Schema)> {
     let mut all = schemas::all();
     all.push(("config", schemars::schema_for!(settings::Settings)));
-    match all.iter().find(|(known, _)| *known == name) {
+    all
+}
+
+/// `arkstream schema`
+pub(crate) fn schema(name: &str) -> Result<Code, Failure> {
+    match all_schemas().iter().find(|(known, _)| *known == name) {
         Some((_, schema)) => {
             output::print_json(schema)?;
             Ok(Code::Complete)
         }
-        None => {
-            let names: Vec<_> = all.iter().map(|(known, _)| *known).collect();
-            Err(Failure::new(
-                FailureKind::Usage,
-                format!("print the schema {name}"),
-                "there is none of that name",
-            )
-            .help(format!("the schemas are {}", names.join(", "))))
-        }
+        // The command line takes the names that there are.
+        None => Err(Failure::new(
+            FailureKind::Internal,
+            format!("print the schema {name}"),
+            "there is none of that name",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::SCHEMAS;
+
+    #[test]
+    fn the_command_line_takes_every_schema() {
+        let names: Vec<_> = all_schemas().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, SCHEMAS);
     }
 }

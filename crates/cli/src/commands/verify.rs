@@ -1,6 +1,6 @@
 //! `arkstream verify`
 
-use std::{fmt::Write as _, path::Path};
+use std::{fmt::Write as _, path::Path, time::Instant};
 
 use serde_json::{Value, json};
 
@@ -22,16 +22,17 @@ use crate::{
 const SHOWN: usize = 50;
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<Code, Failure> {
+    let start = Instant::now();
     let bundle = match BundleFile::open(&args.bundle) {
         Ok(bundle) => bundle,
         Err(failure) if failure.kind == FailureKind::Damaged => {
-            return report_unreadable(args, &failure);
+            return report_unreadable(args, &failure, start);
         }
         Err(failure) => return Err(failure),
     };
     let report = verify_bundle(&bundle, args)?;
     if args.json {
-        output::print_json(&report_json(&args.bundle, &report))?;
+        output::print_json(&report_json(&args.bundle, &report, start))?;
     } else {
         output::print(&describe(&args.bundle, &report))?;
     }
@@ -130,7 +131,7 @@ fn describe(path: &Path, report: &VerifyReport) -> String {
     text
 }
 
-fn report_json(path: &Path, report: &VerifyReport) -> Value {
+fn report_json(path: &Path, report: &VerifyReport, start: Instant) -> Value {
     json!({
         "bundle": path,
         "verdict": if report.is_damaged() { "damaged" } else { "good" },
@@ -140,6 +141,7 @@ fn report_json(path: &Path, report: &VerifyReport) -> Value {
         "damaged_members": report.damaged_members,
         "checks": report.checks,
         "interrupted": report.interrupted,
+        "duration_seconds": start.elapsed().as_secs_f64(),
         "findings": report.findings.iter().map(finding_json).collect::<Vec<_>>(),
     })
 }
@@ -155,7 +157,11 @@ fn finding_json(finding: &Finding) -> Value {
 }
 
 /// Without its manifest a bundle can only be judged by the ZIP directory.
-fn report_unreadable(args: &VerifyArgs, failure: &Failure) -> Result<Code, Failure> {
+fn report_unreadable(
+    args: &VerifyArgs,
+    failure: &Failure,
+    start: Instant,
+) -> Result<Code, Failure> {
     let entries = survey(&args.bundle);
     if args.json {
         let entries = entries.map(|entries| {
@@ -167,6 +173,7 @@ fn report_unreadable(args: &VerifyArgs, failure: &Failure) -> Result<Code, Failu
         output::print_json(&json!({
             "bundle": args.bundle,
             "verdict": "damaged",
+            "duration_seconds": start.elapsed().as_secs_f64(),
             "findings": [{"severity": "damage", "what": failure.to_string()}],
             "entries": entries.unwrap_or_default(),
         }))?;

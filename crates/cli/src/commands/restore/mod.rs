@@ -23,7 +23,7 @@ use arkstream_restorer::{Ledger, Recovered, Restore, Staged, describe, forget, r
 use targets::Given;
 
 use crate::{
-    args::{ForgetArgs, RestoreArgs, RestoresArgs, UndoArgs},
+    args::{ForgetArgs, RestoreArgs, RestoresArgs, UndoArgs, WithJson},
     exit::{self, Code},
     interrupt::watch_signals,
     memory, output, progress,
@@ -168,7 +168,7 @@ fn confirm(args: &RestoreArgs) -> Result<(), Failure> {
 }
 
 /// Undoes a restore, or ends one that was interrupted.
-pub(crate) async fn run_undo(args: UndoArgs) -> Result<Code, Failure> {
+pub(crate) async fn run_undo(WithJson { args, json }: WithJson<UndoArgs>) -> Result<Code, Failure> {
     let state = state_dir(args.credentials.state_dir.as_deref())?;
     let ledger = FolderLedger(LedgerFolder::open(&state)?);
     let mut record = ledger.0.load(&args.id)?;
@@ -177,8 +177,7 @@ pub(crate) async fn run_undo(args: UndoArgs) -> Result<Code, Failure> {
     match recover(&mut record, &mut targets, &ledger, staged, args.force).await? {
         Recovered::Nothing | Recovered::Kept => {}
         done @ (Recovered::Discarded | Recovered::Reverted) => {
-            output::print(&format!("{}\n", leftovers::describe(&args.id, done)))?;
-            return Ok(Code::Complete);
+            return told(&record, json, &leftovers::describe(&args.id, done));
         }
         done @ (Recovered::Finished | Recovered::StillLive | Recovered::Forgotten) => {
             say(leftovers::describe(&args.id, done))
@@ -193,15 +192,26 @@ pub(crate) async fn run_undo(args: UndoArgs) -> Result<Code, Failure> {
         newer.as_deref(),
     )
     .await?;
-    output::print(&format!(
-        "the restore {} is undone: everything is as it was before\n",
+    let what = format!(
+        "the restore {} is undone: everything is as it was before",
         args.id
-    ))?;
+    );
+    told(&record, json, &what)
+}
+
+/// Says what became of a restore: in words, or by its record.
+fn told(record: &RestoreRecord, json: bool, what: &str) -> Result<Code, Failure> {
+    match json {
+        true => output::print_json(record)?,
+        false => output::print(&format!("{what}\n"))?,
+    }
     Ok(Code::Complete)
 }
 
 /// Drops what an undo would need.
-pub(crate) async fn run_forget(args: ForgetArgs) -> Result<Code, Failure> {
+pub(crate) async fn run_forget(
+    WithJson { args, json }: WithJson<ForgetArgs>,
+) -> Result<Code, Failure> {
     let state = state_dir(args.credentials.state_dir.as_deref())?;
     let ledger = FolderLedger(LedgerFolder::open(&state)?);
     let mut record = ledger.0.load(&args.id)?;
@@ -232,14 +242,11 @@ pub(crate) async fn run_forget(args: ForgetArgs) -> Result<Code, Failure> {
         }
         outcome => outcome?,
     }
-    output::print(&match was_staging {
-        true => format!("the restore {} is given up\n", args.id),
-        false => format!(
-            "the former state before the restore {} is dropped\n",
-            args.id
-        ),
-    })?;
-    Ok(Code::Complete)
+    let what = match was_staging {
+        true => format!("the restore {} is given up", args.id),
+        false => format!("the former state before the restore {} is dropped", args.id),
+    };
+    told(&record, json, &what)
 }
 
 /// A later restore of the same place, if there is one.

@@ -366,3 +366,14 @@ fn chroma_options(credentials: &CredentialArgs, now: DateTime<Utc>) -> ChromaTar
 fn lock_timeout(credentials: &CredentialArgs) -> Duration {
     credentials.lock_timeout.unwrap_or(LOCK_TIMEOUT)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_takes_what_can_be_restored() {
+        let names = RESTORABLE.map(|component| component.name());
+        assert_eq!(names, crate::args::COMPONENTS);
+    }
+}
