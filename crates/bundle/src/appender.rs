@@ -9,7 +9,7 @@
 //! member for the directory.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     io::{self, BufWriter, Write as _},
     sync::Arc,
     time::{Duration, Instant},
@@ -33,6 +33,7 @@ use crate::{
     hashing::{HashingFile, sha256_state},
     index::Index,
     journal::JournalWriter,
+    names::Names,
     older::Older,
     opening::{OpenMember, Opening, Totals},
     resume::end_of,
@@ -84,7 +85,7 @@ pub(crate) struct Appender {
     pub(crate) offset: u64,
     pub(crate) members: Vec<Member>,
     /// Their names.
-    pub(crate) names: HashSet<String>,
+    pub(crate) names: Names,
     pub(crate) dead: Vec<DeadRange>,
     /// Bytes that an interrupted run left.
     pub(crate) base: u64,
@@ -120,7 +121,7 @@ impl Appender {
             out: BufWriter::with_capacity(WRITE_BUFFER, file),
             offset,
             members: Vec::new(),
-            names: HashSet::new(),
+            names: Names::default(),
             dead: Vec::new(),
             base: offset,
             earlier: BTreeMap::new(),
@@ -302,10 +303,11 @@ impl Appender {
 
     /// Ends the data of the open member, with its descriptor if it needs one.
     pub(crate) fn end_data(&mut self, facts: MemberFacts) -> Result<Member, Failure> {
-        let open = self.open.take().ok_or_else(no_open_member)?;
+        let mut open = self.open.take().ok_or_else(no_open_member)?;
         if open.opening.compression == Compression::Deflate {
             self.write(&STREAM_END)?;
         }
+        open.chunks.shrink_to_fit();
         let totals = Totals {
             crc32: open.crc32,
             raw_len: open.raw_len,
@@ -352,10 +354,15 @@ impl Appender {
             member: Box::new(member.clone()),
             end_offset: self.offset,
         })?;
-        self.names.insert(member.name.clone());
-        self.members.push(member);
+        self.list(member);
         self.index_if_due()?;
         self.sync_if_due()
+    }
+
+    /// Adds a complete member to the directory.
+    pub(crate) fn list(&mut self, member: Member) {
+        self.names.insert(&member.name);
+        self.members.push(member);
     }
 
     /// Closes the open member as a valid entry, so that readers of a pipe can pass it, but leaves

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 
 use chrono::{DateTime, Utc};
 
-use arkstream_format::{CHUNK_SIZE, Component, Compression, Crc32, Digest, Member};
+use arkstream_format::{CHUNK_SIZE, Component, Compression, Digest, Member};
 use arkstream_pipeline::{Failure, FailureKind, MemberFacts};
 
 use crate::{

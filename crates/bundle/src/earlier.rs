@@ -130,8 +130,7 @@ impl Appender {
                 member: Box::new(member.clone()),
             })?;
         }
-        self.names.insert(member.name.clone());
-        self.members.push(member.clone());
+        self.list(member.clone());
         Ok(Some(member))
     }
 
@@ -267,8 +266,7 @@ impl Appender {
     pub(crate) fn take_over(&mut self, members: Vec<Member>) {
         for member in members {
             if member.is_index() {
-                self.names.insert(member.name.clone());
-                self.members.push(member);
+                self.list(member);
             } else {
                 self.earlier.insert(member.name.clone(), member);
             }

@@ -16,7 +16,7 @@
 //!
 //! Peak memory: the lines of one index, about 700 bytes a member and 300 a chunk.
 
-use std::io::{self, Write as _};
+use std::io;
 
 use chrono::{DateTime, Utc};
 
@@ -160,8 +160,7 @@ impl Appender {
             end_offset: self.offset,
         })?;
         self.index.since = self.offset;
-        self.names.insert(name);
-        self.members.push(member);
+        self.list(member);
         Ok(())
     }
 

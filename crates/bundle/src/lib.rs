@@ -41,6 +41,7 @@ mod hashing;
 mod index;
 mod journal;
 mod ledger;
+mod names;
 mod offers;
 mod older;
 mod opening;

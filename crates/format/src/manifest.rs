@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{BaseBundle, Component, Copied, Crc32, Digest, Proof, RunId, Salvage, TableEntry};
 
@@ -250,7 +250,15 @@ pub struct Member {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copied: Option<Copied>,
     /// Its chunks, without gaps.
+    #[serde(deserialize_with = "without_slack")]
     pub chunks: Vec<Chunk>,
+}
+
+/// Most members have one chunk, and a list that grows has room for four.
+fn without_slack<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Chunk>, D::Error> {
+    let mut chunks = Vec::deserialize(from)?;
+    chunks.shrink_to_fit();
+    Ok(chunks)
 }
 
 impl Member {

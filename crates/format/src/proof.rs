@@ -14,7 +14,7 @@ use crate::Digest;
 #[serde(tag = "of", rename_all = "snake_case")]
 pub enum Proof {
     /// Rows of a range of heap blocks, or of a query.
-    Rows(RowsProof),
+    Rows(Box<RowsProof>),
     /// A file.
     File(FileProof),
 }

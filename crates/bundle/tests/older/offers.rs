@@ -26,7 +26,7 @@ fn generation(number: u32, run: &str) -> Generation {
 fn rows_of(generation: u32) -> MemberFacts {
     MemberFacts {
         rows: Some(1),
-        proof: Some(Proof::Rows(RowsProof {
+        proof: Some(Proof::Rows(Box::new(RowsProof {
             relation_oid: 1,
             relfilenode: None,
             first_block: 0,
@@ -37,7 +37,7 @@ fn rows_of(generation: u32) -> MemberFacts {
             versions: None,
             content: Digest::of(b"y"),
             with: Vec::new(),
-        })),
+        }))),
     }
 }
 

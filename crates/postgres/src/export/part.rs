@@ -39,7 +39,7 @@ impl Worker {
             };
             if proof.content == *content {
                 proof.with.clone_from(&kept.with);
-                let proof = Some(Proof::Rows(proof));
+                let proof = Some(Proof::Rows(Box::new(proof)));
                 if keep_all(&self.run, &part.member, proof, &kept.with).await? {
                     let by = Some(KeptBy::Content);
                     let entries = part

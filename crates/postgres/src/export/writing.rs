@@ -153,7 +153,7 @@ impl<'a> Writing<'a> {
         proof.with = std::mem::take(&mut self.done.with);
         let facts = MemberFacts {
             rows: Some(rows),
-            proof: Some(Proof::Rows(proof)),
+            proof: Some(Proof::Rows(Box::new(proof))),
         };
         let spec = self.spec(self.part.member.clone(), Compression::Stored);
         let receipt = self.worker.run.sink.put(spec, bytes, facts).await?;
