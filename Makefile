@@ -19,13 +19,14 @@ SOAK_TIME ?= 600
 SCALE ?= 1
 RUNS ?= 5
 BENCH ?=
+GROWTH ?=
 BENCH_PYTHON := "$$ARKSTREAM_BENCH_PYTHON"
 
 # Where `make install` puts things.
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: help setup setup-demo build install demo test soak fuzz bench microbench fmt lint doc book
+.PHONY: help setup setup-demo build install demo test soak fuzz bench growth microbench fmt lint doc book
 
 help: ## Show this list
 	@echo 'Arkstream: make TARGET'
@@ -62,6 +63,12 @@ bench: ## Arkstream beside its peers: SCALE= of the data (1: 424 MB of messages)
 	@$(STEP) 'build' $(CARGO) build --release --locked --package arkstream-cli $(WITH)
 	@$(STEP) 'build of the server for it' $(CARGO) build --release --locked --package arkstream-sample --example serve
 	@$(STEP) 'comparison' bash -c '$(BENCH_PYTHON) benches/compare/bench.py --scale $(SCALE) --runs $(RUNS) $(BENCH)'
+
+growth: ## How cost and memory grow with rows, budgets, jobs, files and tables: GROWTH='--sizes 0.1,1'
+	@scripts/setup.sh demo
+	@$(STEP) 'build' $(CARGO) build --release --locked --package arkstream-cli $(WITH)
+	@$(STEP) 'build of the server for it' $(CARGO) build --release --locked --package arkstream-sample --example serve
+	@$(STEP) 'growth' bash -c '"$$ARKSTREAM_DEMO_PYTHON" benches/compare/growth.py $(GROWTH)'
 
 microbench: setup ## Benchmarks of single stages
 	@$(STEP) 'benchmarks' $(CARGO) bench --workspace --locked $(WITH)

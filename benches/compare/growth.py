@@ -79,7 +79,7 @@ class Growth:
         for gigabytes in map(float, self.options.sizes.split(",")):
             self.grow(gigabytes)
             for mib in map(int, self.options.memory.split(",")):
-                bundle = self.backup(f"{gigabytes:g} GB", ["--models", "bench.message"], mib)
+                bundle = self.backup(f"{gigabytes:g} GB", ["--no-filestore", "--models", "bench.message"], mib)
                 if gigabytes <= self.options.restore_up_to:
                     self.restore(f"{gigabytes:g} GB", bundle, "bench.message", mib)
                 removing(bundle)()
@@ -87,7 +87,7 @@ class Growth:
     def jobs(self) -> None:
         self.grow(1)
         for jobs in (1, 2, 4):
-            removing(self.backup(f"{self.pieces / 10:g} GB, {jobs} jobs", ["--models", "bench.message"], 64, jobs))()
+            removing(self.backup(f"{self.pieces / 10:g} GB, {jobs} jobs", ["--no-filestore", "--models", "bench.message"], 64, jobs))()
 
     def files(self) -> None:
         for count in (self.options.files // 100, self.options.files):
@@ -101,9 +101,12 @@ class Growth:
 
     def tables(self) -> None:
         for count in (self.options.tables // 100, self.options.tables):
-            self.server.psql(MANY.format(count=count))
-            self.plan(f"{count} tables", ["--models", "bench.many.*"])
-            removing(self.backup(f"{count} tables", ["--models", "bench.many.*"], 32))()
+            # A transaction may lock only so many tables.
+            for first in range(1, count + 1, 250):
+                self.server.psql(MANY.format(first=first, last=min(count, first + 249)))
+            self.server.psql("ANALYZE")
+            self.plan(f"{count} tables", ["--no-filestore", "--models", "bench.many.*"])
+            removing(self.backup(f"{count} tables", ["--no-filestore", "--models", "bench.many.*"], 32))()
 
     def grow(self, gigabytes: float) -> None:
         wanted = round(gigabytes * 10)
@@ -172,7 +175,7 @@ class Growth:
 
 MANY = """
 DO $$ BEGIN
-FOR n IN 1..{count} LOOP
+FOR n IN {first}..{last} LOOP
     CONTINUE WHEN to_regclass('bench_many_' || n) IS NOT NULL;
     EXECUTE format('CREATE TABLE bench_many_%s (id int4 PRIMARY KEY, create_uid int4, create_date timestamp,
         write_uid int4, write_date timestamp, name varchar, amount numeric)', n);
@@ -181,9 +184,7 @@ FOR n IN 1..{count} LOOP
     INSERT INTO ir_model (id, name, model, "order", state, transient, create_uid, create_date)
     SELECT max(id) + 1, jsonb_build_object('en_US', 'bench.many.' || n), 'bench.many.' || n, 'id', 'base', false, 1, '2024-01-01'
     FROM ir_model;
-    IF n % 500 = 0 THEN COMMIT; END IF;
 END LOOP; END $$;
-ANALYZE;
 """
 
 

@@ -123,13 +123,14 @@ pub(crate) async fn run_with(args: BackupArgs, log: LogBuffer) -> Result<Code, F
             temp,
         });
     }
-    let outcome = backup
+    let mut outcome = backup
         .run(&run, writer, &plan, describe.as_ref())
         .await
         .map_err(|failure| with_leftover(failure, &path))?;
     let (stats, budget, jobs) = (Arc::clone(&run.stats), run.budget.clone(), run.jobs);
-    // With it goes the sink's list of members: the page reads the manifest, which is as large.
+    // The page reads the manifest, which is as large as the lists of members here and in the sink.
     drop(run);
+    outcome.published.manifest.members = Vec::new();
     let page = match args.no_report {
         true => None,
         false => Some(page_beside(&outcome)),
