@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 
 use arkstream_format::{
-    BaseBundle, BasedOn, Component, Compression, DatabaseInfo, ExportStatus, FORMAT_VERSION,
-    Generation, Manifest, Member, Metadata, ModelEntry, ModelStatus, Omission, RunId, member_names,
+    BaseBundle, BasedOn, Component, Compression, Contents, DatabaseInfo, ExportStatus,
+    FORMAT_VERSION, Generation, Manifest, Metadata, ModelEntry, ModelStatus, Omission, RunId,
+    member_names,
 };
 use arkstream_pipeline::{
     BundleSink, Failure, FailureKind, MemberFacts, MemberSpec, Run, SourceReport,
@@ -66,7 +67,8 @@ pub(crate) async fn write(
         json(&models)?,
     )
     .await?;
-    let text = instructions::render(&facts, &models, finished, &sink.members().await?);
+    let contents = sink.contents(&run.bases).await?;
+    let text = instructions::render(&facts, &models, finished, &contents);
     put(sink, run, finished, member_names::INSTRUCTIONS, text.into()).await?;
     put(
         sink,
@@ -78,8 +80,8 @@ pub(crate) async fn write(
     .await?;
 
     // Last: it covers all members before it.
-    let members = sink.members().await?;
-    let metadata = metadata(&facts, &models, finished, run, &members);
+    let contents = sink.contents(&run.bases).await?;
+    let metadata = metadata(&facts, &models, finished, contents);
     put(
         sink,
         run,
@@ -121,12 +123,11 @@ fn metadata(
     facts: &StackFacts,
     models: &[ModelEntry],
     finished: &Finished<'_>,
-    run: &Run,
-    members: &[Member],
+    contents: Contents,
 ) -> Metadata {
     let mut sizes: BTreeMap<&str, u64> = BTreeMap::new();
-    for member in members {
-        let key = match member.component {
+    for (component, sum) in &contents.components {
+        let key = match component {
             Component::Models => "odoo_data",
             Component::Filestore => "filestore",
             Component::Graph => "postgres_dump",
@@ -135,15 +136,15 @@ fn metadata(
             Component::Xlsx => "odoo_data_xlsx",
             Component::Description => continue,
         };
-        *sizes.entry(key).or_default() += member.raw_len;
+        *sizes.entry(key).or_default() += sum.raw_bytes;
     }
-    let stored = members.iter().map(|member| member.stored_len).sum();
+    let sums = contents.components.values();
+    let stored = sums.map(|sum| sum.stored_bytes).sum();
     sizes.insert("total_zip", stored);
 
-    let has = |component| members.iter().any(|m| m.component == component);
     let complete = [Component::Models, Component::Graph, Component::Chroma]
         .into_iter()
-        .all(has);
+        .all(|component| contents.has(component));
     let mut ordered: Vec<&ModelEntry> = models
         .iter()
         .filter(|model| model.import_order.is_some())
@@ -173,21 +174,15 @@ fn metadata(
             ExportStatus::Partial
         },
         export_errors: finished.omissions.iter().map(line).collect(),
-        checksum: Manifest::checksum_of(members),
+        checksum: contents.checksum,
         run_id: finished.run_id.clone(),
         arkstream_version: finished.version.to_owned(),
         database_uuid: facts.database_uuid.clone(),
-        based_on: run
-            .bases
-            .iter()
-            .map(|base| based_on(base, members))
-            .collect(),
+        based_on: contents.bases.into_iter().map(based_on).collect(),
     }
 }
 
-fn based_on(base: &BaseBundle, members: &[Member]) -> BasedOn {
-    let mut base = base.clone();
-    base.copied = base.copied_in(members);
+fn based_on(base: BaseBundle) -> BasedOn {
     let all = base.copied_sum();
     BasedOn {
         run_id: base.run_id,

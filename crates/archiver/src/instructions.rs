@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use arkstream_format::{Component, Member, ModelEntry, ModelStatus, age, member_names};
+use arkstream_format::{Component, Contents, ModelEntry, ModelStatus, age, member_names};
 
 use crate::describe::{Finished, StackFacts, human_size};
 
@@ -10,11 +10,11 @@ pub(crate) fn render(
     facts: &StackFacts,
     models: &[ModelEntry],
     finished: &Finished<'_>,
-    members: &[Member],
+    contents: &Contents,
 ) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
-    let _ = write_all(&mut out, facts, models, finished, members);
+    let _ = write_all(&mut out, facts, models, finished, contents);
     out
 }
 
@@ -23,7 +23,7 @@ fn write_all(
     facts: &StackFacts,
     models: &[ModelEntry],
     finished: &Finished<'_>,
-    members: &[Member],
+    contents: &Contents,
 ) -> std::fmt::Result {
     let info = &facts.database_info;
     let unknown = || "unknown".to_owned();
@@ -37,7 +37,7 @@ fn write_all(
         info.postgres_version,
         finished.version
     )?;
-    write_contents(out, models, finished, members)?;
+    write_contents(out, models, finished, contents)?;
 
     writeln!(out, "## Check it first\n")?;
     writeln!(
@@ -52,7 +52,7 @@ fn write_all(
          arkstream extract BUNDLE restored   # the same, every hash checked\n```\n"
     )?;
     write_rows(out)?;
-    if has(members, Component::Filestore) {
+    if contents.has(Component::Filestore) {
         writeln!(out, "## Filestore\n")?;
         writeln!(
             out,
@@ -62,10 +62,10 @@ fn write_all(
             info.odoo_database
         )?;
     }
-    if has(members, Component::Graph) {
+    if contents.has(Component::Graph) {
         write_graph(out, facts, finished)?;
     }
-    if has(members, Component::Chroma) {
+    if contents.has(Component::Chroma) {
         writeln!(out, "## ChromaDB\n")?;
         writeln!(
             out,
@@ -80,7 +80,7 @@ fn write_all(
             member_names::CHROMA_DIR
         )?;
     }
-    if has(members, Component::OdooDump) {
+    if contents.has(Component::OdooDump) {
         writeln!(out, "## The whole Odoo database\n")?;
         writeln!(
             out,
@@ -90,7 +90,7 @@ fn write_all(
             member_names::ODOO_DUMP
         )?;
     }
-    if has(members, Component::Xlsx) {
+    if contents.has(Component::Xlsx) {
         writeln!(out, "## The spreadsheet\n")?;
         writeln!(
             out,
@@ -112,28 +112,16 @@ fn write_all(
     Ok(())
 }
 
-fn has(members: &[Member], component: Component) -> bool {
-    members.iter().any(|member| member.component == component)
-}
-
 fn write_contents(
     out: &mut String,
     models: &[ModelEntry],
     finished: &Finished<'_>,
-    members: &[Member],
+    contents: &Contents,
 ) -> std::fmt::Result {
     writeln!(out, "| component | members | bytes |\n|---|---:|---:|")?;
-    for component in Component::ALL {
-        let of_it = || members.iter().filter(|m| m.component == component);
-        if of_it().next().is_some() {
-            let bytes = of_it().map(|m| m.raw_len).sum();
-            writeln!(
-                out,
-                "| {component} | {} | {} |",
-                of_it().count(),
-                human_size(bytes)
-            )?;
-        }
+    for (component, sum) in &contents.components {
+        let (members, size) = (sum.members, human_size(sum.raw_bytes));
+        writeln!(out, "| {component} | {members} | {size} |")?;
     }
     let count = |status| models.iter().filter(|m| m.status == status).count();
     let rows: u64 = models.iter().map(|m| m.rows).sum();

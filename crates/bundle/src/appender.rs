@@ -19,8 +19,8 @@ use sha2::Sha256;
 use tokio::sync::{mpsc, oneshot};
 
 use arkstream_format::{
-    Chunk, Component, Compression, Crc32, DeadRange, Digest, Generation, Member, Proof,
-    journal::Record,
+    BaseBundle, Chunk, Component, Compression, Contents, Crc32, DeadRange, Digest, Generation,
+    Member, Proof, journal::Record,
 };
 use arkstream_pipeline::{Failure, FailureKind, MemberFacts, Permit, Receipt, Stage, Stats};
 
@@ -64,6 +64,7 @@ pub(crate) enum Command {
     Generation(Box<Generation>, oneshot::Sender<Result<(), Failure>>),
     Sync(oneshot::Sender<Result<(), Failure>>),
     Members(oneshot::Sender<Result<Vec<Member>, Failure>>),
+    Contents(Vec<BaseBundle>, oneshot::Sender<Result<Contents, Failure>>),
     Earlier(Component, oneshot::Sender<Result<Vec<Member>, Failure>>),
     Candidate(String, oneshot::Sender<Result<Option<Candidate>, Failure>>),
     /// Keeps an earlier member, with another proof where one is given.
@@ -162,6 +163,9 @@ impl Appender {
                 Command::Generation(generation, done) => answer(done, self.generation(*generation)),
                 Command::Sync(done) => answer(done, self.sync()),
                 Command::Members(reply) => answer(reply, Ok(self.written_members())),
+                Command::Contents(bases, reply) => {
+                    answer(reply, Ok(Contents::of(&self.written(), &bases)))
+                }
                 Command::Earlier(component, reply) => answer(reply, Ok(self.earlier_of(component))),
                 Command::Candidate(name, reply) => answer(reply, Ok(self.candidate(&name))),
                 Command::Keep { name, proof, done } => answer(done, self.keep(&name, proof)),

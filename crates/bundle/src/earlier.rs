@@ -65,17 +65,16 @@ pub(crate) enum CandidateKind {
 }
 
 impl Appender {
-    pub(crate) fn members_in_order(&self) -> Vec<Member> {
-        let mut members = self.members.clone();
-        members.sort_by_key(|member| member.header_offset);
-        members
+    /// What sources wrote, in the order of the file: not the copies of the index.
+    pub(crate) fn written(&self) -> Vec<&Member> {
+        let members = self.members.iter();
+        let mut written: Vec<_> = members.filter(|member| !member.is_index()).collect();
+        written.sort_by_key(|member| member.header_offset);
+        written
     }
 
-    /// The same without the copies of the index, which no source wrote.
     pub(crate) fn written_members(&self) -> Vec<Member> {
-        let mut members = self.members_in_order();
-        members.retain(|member| !member.is_index());
-        members
+        self.written().into_iter().cloned().collect()
     }
 
     pub(crate) fn earlier_of(&self, component: Component) -> Vec<Member> {

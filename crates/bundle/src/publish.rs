@@ -1,10 +1,10 @@
 //! The last steps of a bundle: manifest, directory, checksum, final name.
 
-use std::{collections::BTreeMap, io::Write as _};
+use std::io::Write as _;
 
 use sha2::Digest as _;
 
-use arkstream_format::{Component, ComponentSummary, Manifest, Member, member_names};
+use arkstream_format::{Contents, Manifest, member_names};
 use arkstream_pipeline::{Failure, FailureKind, Published, fault};
 
 use crate::{
@@ -22,10 +22,10 @@ pub(crate) fn publish(mut out: Appender, mut manifest: Manifest) -> Result<Publi
     manifest.members.sort_by_key(|member| member.header_offset);
     manifest.dead_ranges = std::mem::take(&mut out.dead);
     manifest.dead_ranges.sort_by_key(|range| range.offset);
-    manifest.components = summarise(&manifest.members);
-    for base in &mut manifest.bases {
-        base.copied = base.copied_in(&manifest.members);
-    }
+    let members: Vec<_> = manifest.members.iter().collect();
+    let contents = Contents::of(&members, &manifest.bases);
+    manifest.components = contents.components;
+    manifest.bases = contents.bases;
 
     let (entry, blake3) = append_document(
         &mut out,
@@ -95,17 +95,4 @@ pub(crate) fn publish(mut out: Appender, mut manifest: Manifest) -> Result<Publi
         sha256,
         manifest,
     })
-}
-
-/// Sums per component.
-fn summarise(members: &[Member]) -> BTreeMap<Component, ComponentSummary> {
-    let mut sums: BTreeMap<Component, ComponentSummary> = BTreeMap::new();
-    for member in members {
-        let sum = sums.entry(member.component).or_default();
-        sum.members += 1;
-        sum.rows += member.rows.unwrap_or(0);
-        sum.raw_bytes += member.raw_len;
-        sum.stored_bytes += member.stored_len;
-    }
-    sums
 }

@@ -16,7 +16,7 @@ use sha2::Sha256;
 use tokio::sync::{mpsc, oneshot};
 
 use arkstream_format::{
-    BaseBundle, CHUNK_SIZE, Component, Generation, Manifest, Member, Proof, RunId,
+    BaseBundle, CHUNK_SIZE, Component, Contents, Generation, Manifest, Member, Proof, RunId,
 };
 use arkstream_pipeline::{
     BundleSink, Failure, FailureKind, MemberFacts, MemberSpec, MemberWriter, PendingReceipt,
@@ -378,6 +378,11 @@ impl BundleSink for BundleWriter {
 
     async fn members(&self) -> Result<Vec<Member>, Failure> {
         self.ask(Command::Members).await
+    }
+
+    async fn contents(&self, bases: &[BaseBundle]) -> Result<Contents, Failure> {
+        let bases = bases.to_vec();
+        self.ask(|reply| Command::Contents(bases, reply)).await
     }
 
     async fn publish(&self, manifest: Manifest) -> Result<Published, Failure> {

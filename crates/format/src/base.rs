@@ -50,7 +50,10 @@ pub struct Copied {
 impl BaseBundle {
     /// What of `members` was copied out of it.
     #[must_use]
-    pub fn copied_in(&self, members: &[Member]) -> BTreeMap<Component, CopiedSum> {
+    pub fn copied_in<'a>(
+        &self,
+        members: impl IntoIterator<Item = &'a Member>,
+    ) -> BTreeMap<Component, CopiedSum> {
         let mut sums: BTreeMap<Component, CopiedSum> = BTreeMap::new();
         for member in members {
             let Some(copied) = member.copied.filter(|copied| copied.base == self.number) else {

@@ -13,6 +13,7 @@
 pub mod age;
 mod base;
 mod component;
+mod contents;
 mod copy;
 mod digest;
 mod ids;
@@ -30,6 +31,7 @@ mod table;
 
 pub use base::{BaseBundle, Copied, CopiedSum};
 pub use component::{Component, UnknownComponent};
+pub use contents::Contents;
 pub use copy::CopyRecord;
 pub use digest::{Crc32, Digest, ParseDigestError};
 pub use ids::RunId;

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use tokio::sync::oneshot;
 
-use arkstream_format::{Component, Compression, Generation, Manifest, Member, Proof};
+use arkstream_format::{
+    BaseBundle, Component, Compression, Contents, Generation, Manifest, Member, Proof,
+};
 
 use crate::{Budget, Failure, FailureKind, Stats};
 
@@ -115,6 +117,12 @@ pub trait BundleSink: Sink {
 
     /// Every finished member so far, in the order of the file.
     async fn members(&self) -> Result<Vec<Member>, Failure>;
+
+    /// Sums over them.
+    async fn contents(&self, bases: &[BaseBundle]) -> Result<Contents, Failure> {
+        let members = self.members().await?;
+        Ok(Contents::of(&members.iter().collect::<Vec<_>>(), bases))
+    }
 
     /// Completes the bundle and gives it its final name. The manifest's members, components, dead
     /// ranges and what was copied are filled in here; everything else is the caller's.
