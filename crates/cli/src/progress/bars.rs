@@ -8,7 +8,9 @@ use std::{
 };
 
 use console::Term;
-use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
+use indicatif::{
+    HumanDuration, MultiProgress, ProgressBar, ProgressFinish, ProgressState, ProgressStyle,
+};
 
 use arkstream_format::Component;
 use arkstream_pipeline::{Event, Observer};
@@ -95,7 +97,11 @@ impl Rows {
     fn finish(&mut self, component: Component) {
         self.planned.remove(&component);
         if let Some(Row { bar, .. }) = self.drawn.get(&component) {
-            bar.set_length(bar.position());
+            // Not every store tells what it reads; what is finished is read.
+            match bar.position() {
+                0 => bar.set_position(bar.length().unwrap_or(0)),
+                read => bar.set_length(read),
+            }
             bar.finish();
         }
         if self.are_drawn() && self.planned.is_empty() {
@@ -117,7 +123,9 @@ impl Row {
             .unwrap_or_else(|_| ProgressStyle::default_bar())
             .with_key("figures", figures)
             .progress_chars("=> ");
-        let bar = screen.add(ProgressBar::new(bytes));
+        // What is given up stays as far as it came.
+        let bar = ProgressBar::new(bytes).with_finish(ProgressFinish::Abandon);
+        let bar = screen.add(bar);
         bar.set_style(style);
         bar.set_prefix(component.name());
         Self { bar, member }
@@ -167,7 +175,8 @@ struct Figures {
     done: u64,
     all: u64,
     a_second: f64,
-    left: Duration,
+    /// Unknown before anything is read, and of what was given up.
+    left: Option<Duration>,
     finished: bool,
 }
 
@@ -177,8 +186,8 @@ impl Figures {
             done: state.pos(),
             all: state.len().unwrap_or(0),
             a_second: state.per_sec(),
-            left: state.eta(),
-            finished: state.is_finished(),
+            left: (state.pos() > 0 && !state.is_finished()).then(|| state.eta()),
+            finished: state.is_finished() && state.len() == Some(state.pos()),
         }
     }
 
@@ -198,9 +207,12 @@ impl Figures {
             let _ = write!(text, " {rate:>12}");
         }
         if columns >= LEFT {
-            let left = match self.finished {
-                true => "done".to_owned(),
-                false => format!("{:>4} left", format!("{:#}", HumanDuration(self.left))),
+            let left = match (self.finished, self.left) {
+                (true, _) => "done".to_owned(),
+                (false, None) => String::new(),
+                (false, Some(left)) => {
+                    format!("{:>4} left", format!("{:#}", HumanDuration(left)))
+                }
             };
             let _ = write!(text, "  {left:<9}");
         }
@@ -226,7 +238,7 @@ mod tests {
             done: 1023 << 20,
             all: 1023 << 20,
             a_second: 1023.9 * 1024.0 * 1024.0,
-            left: Duration::from_secs(7 * 24 * 3600),
+            left: Some(Duration::from_secs(7 * 24 * 3600)),
             finished: false,
         };
         // The name, the brackets, and the spaces between.
