@@ -1,6 +1,7 @@
 //! Record batches to one Parquet file in memory.
 //!
-//! Format: data pages v1 of about 2 MiB, zstd; row groups of at most
+//! Format: data pages v1 of about 2 MiB, zstd unless all rows together are smaller than what the
+//! compressor costs; row groups of at most
 //! [`EncodeOptions::row_group_bytes`] uncompressed bytes, a single larger row aside. Integers,
 //! dates, times and timestamps are DELTA_BINARY_PACKED, floats BYTE_STREAM_SPLIT, columns marked
 //! [`KEY_DICTIONARY`] dictionary-encoded, all others plain. Statistics are kept per column chunk
@@ -31,6 +32,12 @@ use crate::pgtype::ELEMENT;
 
 /// Bytes of a minimum or maximum that are kept.
 const STATISTICS_BYTES: usize = 64;
+
+/// A file of fewer bytes is not compressed: a compressor for each of its columns would take ten times as
+/// long as everything else.
+const TOO_SMALL_TO_COMPRESS: usize = 4096;
+
+const ENCODING: &str = "encoding a record batch";
 
 /// How Parquet files are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,8 +73,14 @@ impl EncodeOptions {
 
 /// Writes one Parquet file into memory.
 pub struct PartEncoder {
-    writer: ArrowWriter<Vec<u8>>,
+    /// From the batch on with which the rows are worth compressing.
+    writer: Option<ArrowWriter<Vec<u8>>>,
+    /// A small first batch, until it is known whether others follow.
+    held: Option<RecordBatch>,
+    properties: WriterPropertiesBuilder,
+    compression: Compression,
     schema: SchemaRef,
+    notes: Vec<KeyValue>,
     row_group_limit: usize,
     /// Uncompressed bytes of the row group in progress.
     row_group_bytes: usize,
@@ -83,7 +96,6 @@ impl PartEncoder {
             })?;
         let properties = WriterProperties::builder()
             .set_created_by(concat!("arkstream ", env!("CARGO_PKG_VERSION")).to_owned())
-            .set_compression(Compression::ZSTD(level))
             .set_dictionary_enabled(false)
             .set_encoding(Encoding::PLAIN)
             .set_data_page_size_limit(options.page_bytes)
@@ -96,16 +108,23 @@ impl PartEncoder {
         let properties = schema
             .fields()
             .iter()
-            .fold(properties, |properties, field| encode_as(properties, field))
-            .build();
-        let writer = ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties))
-            .map_err(failed("beginning a Parquet file"))?;
+            .fold(properties, |properties, field| encode_as(properties, field));
         Ok(PartEncoder {
-            writer,
+            writer: None,
+            held: None,
+            properties,
+            compression: Compression::ZSTD(level),
             schema,
+            notes: Vec::new(),
             row_group_limit: options.row_group_bytes.max(1),
             row_group_bytes: 0,
         })
+    }
+
+    fn begin(&self, compression: Compression) -> Result<ArrowWriter<Vec<u8>>, EncodeError> {
+        let properties = self.properties.clone().set_compression(compression);
+        ArrowWriter::try_new(Vec::new(), self.schema.clone(), Some(properties.build()))
+            .map_err(failed("beginning a Parquet file"))
     }
 
     /// Encodes a batch; its fields must be the schema's.
@@ -122,19 +141,30 @@ impl PartEncoder {
 
     /// Bytes written and, estimated, those of the row group in progress.
     pub fn encoded_bytes(&self) -> usize {
-        self.writer.bytes_written() + self.writer.in_progress_size()
+        let writer = self.writer.as_ref();
+        writer.map_or(self.row_group_bytes, |writer| {
+            writer.bytes_written() + writer.in_progress_size()
+        })
     }
 
     /// Notes something in the file's metadata, as [`PartEncoder::new`] does of the schema's.
     pub fn note(&mut self, key: &str, value: String) {
-        self.writer
-            .append_key_value_metadata(KeyValue::new(key.to_owned(), value));
+        self.notes.push(KeyValue::new(key.to_owned(), value));
     }
 
     /// Ends the file and hands it out.
-    pub fn finish(self) -> Result<Bytes, EncodeError> {
-        let file = self
-            .writer
+    pub fn finish(mut self) -> Result<Bytes, EncodeError> {
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => self.begin(Compression::UNCOMPRESSED)?,
+        };
+        if let Some(batch) = self.held {
+            writer.write(&batch).map_err(failed(ENCODING))?;
+        }
+        for note in self.notes {
+            writer.append_key_value_metadata(note);
+        }
+        let file = writer
             .into_inner()
             .map_err(failed("ending a Parquet file"))?;
         Ok(Bytes::from(file))
@@ -151,16 +181,27 @@ impl PartEncoder {
             self.write_within_limit(&batch.slice(0, half))?;
             return self.write_within_limit(&batch.slice(half, rows - half));
         }
+        if self.writer.is_none() && self.held.is_none() && bytes < TOO_SMALL_TO_COMPRESS {
+            self.held = Some(batch.clone());
+            self.row_group_bytes = bytes;
+            return Ok(());
+        }
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => self.begin(self.compression)?,
+        };
+        if let Some(batch) = self.held.take() {
+            writer.write(&batch).map_err(failed(ENCODING))?;
+        }
         if self.row_group_bytes > 0 && self.row_group_bytes + bytes > self.row_group_limit {
-            self.writer
+            writer
                 .flush()
                 .map_err(failed("ending a row group of a Parquet file"))?;
             self.row_group_bytes = 0;
         }
-        self.writer
-            .write(batch)
-            .map_err(failed("encoding a record batch"))?;
+        writer.write(batch).map_err(failed(ENCODING))?;
         self.row_group_bytes += bytes;
+        self.writer = Some(writer);
         Ok(())
     }
 }

@@ -112,7 +112,7 @@ fn each_column_is_encoded_as_it_pays() {
         None,
         Some(vec![0; 8]),
     ];
-    let wire = stream(&vec![row; 50]);
+    let wire = stream(&vec![row; 500]);
     let batch = decode(&layout, [wire.as_slice()])
         .expect("decodes")
         .expect("rows");
@@ -140,6 +140,22 @@ fn each_column_is_encoded_as_it_pays() {
             "{path}"
         );
     }
+}
+
+#[test]
+fn a_file_too_small_to_gain_is_not_compressed() {
+    let layout = TableLayout::new(vec![column("body", 25, "text")]);
+    let is_compressed = |batches: &[RecordBatch]| {
+        let file = encode(batches[0].schema(), batches, &EncodeOptions::default());
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        let check = check_parquet(file.clone()).expect("check");
+        assert_eq!(check.rows, rows as u64);
+        metadata(&file).row_group(0).column(0).compression() != Compression::UNCOMPRESSED
+    };
+    let few = texts(&layout, 2, 1000);
+    assert!(!is_compressed(std::slice::from_ref(&few)));
+    assert!(is_compressed(&[few.clone(), texts(&layout, 50, 1000)]));
+    assert!(is_compressed(&[texts(&layout, 50, 1000), few]));
 }
 
 #[test]
