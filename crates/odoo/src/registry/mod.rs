@@ -30,6 +30,8 @@ pub struct Registry {
     pub database_uuid: Option<String>,
     /// Every model of `ir_model` by name.
     pub models: BTreeMap<String, Model>,
+    /// Names of the models of each table, by its object id, the shortest first.
+    pub(crate) by_table: BTreeMap<u32, Vec<String>>,
     /// Fields behind each many2many table, by the table's object id.
     pub relations: BTreeMap<u32, Vec<RelationUse>>,
     /// Lines for people: where a model's table was found by evidence, or not at all.
@@ -40,13 +42,8 @@ impl Registry {
     /// Models whose table has that object id, the shortest name first.
     #[must_use]
     pub fn models_of(&self, oid: u32) -> Vec<&Model> {
-        let mut models: Vec<_> = self
-            .models
-            .values()
-            .filter(|model| model.resolution == Resolution::Relation(oid))
-            .collect();
-        models.sort_by_key(|model| (model.name.len(), model.name.as_str()));
-        models
+        let names = self.by_table.get(&oid).into_iter().flatten();
+        names.filter_map(|name| self.models.get(name)).collect()
     }
 
     /// One of Odoo's own tables.

@@ -31,10 +31,24 @@ pub async fn read_registry(client: &Client, catalog: &Catalog) -> Result<Registr
         schema: reader.schema,
         odoo_version,
         module_versions,
+        by_table: by_table(&models),
         models,
         relations,
         notes,
     })
+}
+
+fn by_table(models: &BTreeMap<String, Model>) -> BTreeMap<u32, Vec<String>> {
+    let mut by_table: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+    for model in models.values() {
+        if let Resolution::Relation(oid) = model.resolution {
+            by_table.entry(oid).or_default().push(model.name.clone());
+        }
+    }
+    for names in by_table.values_mut() {
+        names.sort_by_key(String::len);
+    }
+    by_table
 }
 
 struct Reader<'a> {
