@@ -45,7 +45,7 @@ pub(crate) struct Finished<'a> {
     pub(crate) run_id: RunId,
     pub(crate) version: &'a str,
     pub(crate) generation: &'a Generation,
-    pub(crate) report: &'a SourceReport,
+    pub(crate) report: SourceReport,
     pub(crate) elapsed: Duration,
     pub(crate) omissions: Vec<Omission>,
 }
@@ -215,20 +215,20 @@ pub(crate) fn human_size(bytes: u64) -> String {
 }
 
 /// The manifest, but for what the sink fills in.
-pub(crate) fn manifest(finished: &Finished<'_>, run: &Run) -> Manifest {
+pub(crate) fn manifest(finished: Finished<'_>, run: &Run) -> Manifest {
     let mut generations = run.generations.clone();
     generations.push(finished.generation.clone());
-    let report = finished.report.clone();
+    let report = finished.report;
     Manifest {
         generations,
         bases: run.bases.clone(),
         tables: report.tables,
-        omissions: finished.omissions.clone(),
+        omissions: finished.omissions,
         references: report.references,
         chroma: report.chroma,
         graph: report.graph,
         ..Manifest::empty(
-            finished.run_id.clone(),
+            finished.run_id,
             arkstream_format::Generator::new("arkstream", finished.version),
             run.begun_at,
         )

@@ -143,7 +143,7 @@ impl Backup {
         }
         // Everything is read; what is left takes no time and is not interrupted any more, so that
         // nobody is told "interrupted" while the bundle appears.
-        self.conclude(&run, sink.as_ref(), describe, &generation, &report)
+        self.conclude(&run, sink.as_ref(), describe, &generation, report)
             .await
     }
 
@@ -262,7 +262,7 @@ impl Backup {
         sink: &dyn BundleSink,
         describe: &dyn Describe,
         generation: &Generation,
-        report: &SourceReport,
+        report: SourceReport,
     ) -> Result<Outcome, Failure> {
         let finished = Finished {
             run_id: self.run_id.clone(),
@@ -273,8 +273,8 @@ impl Backup {
             omissions: run.omissions(),
         };
         let models = describe::write(sink, run, describe, &finished).await?;
-        let manifest = describe::manifest(&finished, run);
-        let omissions = finished.omissions;
+        let omissions = finished.omissions.clone();
+        let manifest = describe::manifest(finished, run);
         let published = sink.publish(manifest).await?;
         Ok(Outcome {
             published,

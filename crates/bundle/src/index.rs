@@ -137,23 +137,36 @@ impl Appender {
         }
     }
 
-    /// Writes what was finished since the last index, and at the end what the manifest says beside
-    /// members.
-    pub(crate) fn write_index(&mut self, described: Option<&Manifest>) -> Result<(), Failure> {
+    /// Writes the last index, which also says what the manifest says beside members.
+    pub(crate) fn write_last_index(&mut self, manifest: Manifest) -> Result<Manifest, Failure> {
+        let described = Record::Description {
+            manifest: Box::new(manifest),
+        };
+        self.write_index(Some(&described))?;
+        match described {
+            Record::Description { manifest } => Ok(*manifest),
+            _ => Err(Failure::new(
+                FailureKind::Internal,
+                "write the index",
+                "it describes nothing",
+            )),
+        }
+    }
+
+    /// Writes what was finished since the last index.
+    fn write_index(&mut self, described: Option<&Record>) -> Result<(), Failure> {
         // Nothing may come between the line that says where the index stands and its header.
         self.abandon("given up")?;
         self.close_torn()?;
         let mut lines = self.head_line()?.into_bytes();
         lines.append(&mut self.index.lines);
-        if let Some(manifest) = described {
-            let manifest = Box::new(manifest.clone());
-            lines.extend_from_slice(line_of(&Record::Description { manifest })?.as_bytes());
-        }
         self.index.number += 1;
         self.index.members = 0;
         let name = format!("{}{:05}.jsonl", member_names::INDEX_DIR, self.index.number);
-        let (member, _) =
-            append_document(self, &name, self.index.begun_at, |to| to.write_all(&lines))?;
+        let (member, _) = append_document(self, &name, self.index.begun_at, |to| {
+            to.write_all(&lines)?;
+            described.map_or(Ok(()), |record| record.write_line(to))
+        })?;
         // The next index lists this one.
         self.note(&Record::Member {
             member: Box::new(member.clone()),

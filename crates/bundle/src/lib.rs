@@ -65,6 +65,7 @@ pub use disk::{Disk, DiskFile, FileId};
 pub use extract::extract_member;
 pub use journal::{Begin, JournalState, Torn, read_journal, read_journal_on};
 pub use ledger::{LedgerFolder, records, records_on};
+pub use readable::read_back;
 pub use reader::BundleFile;
 pub use space::SpaceWait;
 pub use survey::{Surveyed, survey};

@@ -16,8 +16,8 @@ use crate::{
 };
 
 /// Writes manifest and directory, syncs, and gives the bundle its final name.
-pub(crate) fn publish(mut out: Appender, mut manifest: Manifest) -> Result<Published, Failure> {
-    out.write_index(Some(&manifest))?;
+pub(crate) fn publish(mut out: Appender, manifest: Manifest) -> Result<Published, Failure> {
+    let mut manifest = out.write_last_index(manifest)?;
     manifest.members = std::mem::take(&mut out.members);
     manifest.members.sort_by_key(|member| member.header_offset);
     manifest.dead_ranges = std::mem::take(&mut out.dead);

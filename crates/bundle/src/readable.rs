@@ -1,22 +1,42 @@
-//! An unfinished bundle, read back by whoever writes it: for what is made of members that are there.
+//! A bundle read back by whoever wrote it, who knows what is in it.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, path::Path};
 
 use bytes::Bytes;
 
 use arkstream_format::{Digest, Generator, Manifest, Member, TableEntry};
 use arkstream_pipeline::{BundleReader, BundleSink as _, Failure, FailureKind, Finding, Sink as _};
 
-use crate::{disk::DiskFile, reader::read_chunk, writer::BundleWriter};
+use crate::{
+    disk::{Disk, DiskFile},
+    durable::LocalDisk,
+    names::ByName,
+    reader::read_chunk,
+    writer::BundleWriter,
+};
 
-/// The members that were finished when it was opened. Their bytes have their hashes, as those of any bundle.
+/// A file, and a list of members whose bytes in it have their hashes, as those of any bundle.
 #[derive(Debug)]
-struct Unfinished {
+struct ReadBack<'a> {
     file: Box<dyn DiskFile>,
-    manifest: Manifest,
-    /// Places in the manifest's list, by name.
-    by_name: HashMap<String, usize>,
     len: u64,
+    manifest: Cow<'a, Manifest>,
+    by_name: ByName,
+}
+
+/// A reader of a bundle whose manifest its writer still holds.
+///
+/// # Errors
+/// When the file cannot be opened.
+pub fn read_back<'a>(
+    path: &Path,
+    manifest: &'a Manifest,
+) -> Result<Box<dyn BundleReader + 'a>, Failure> {
+    Ok(Box::new(ReadBack::open(
+        &LocalDisk,
+        path,
+        Cow::Borrowed(manifest),
+    )?))
 }
 
 impl BundleWriter {
@@ -29,44 +49,50 @@ impl BundleWriter {
         tables: Vec<TableEntry>,
     ) -> Result<Box<dyn BundleReader>, Failure> {
         self.sync().await?;
-        let members = self.members().await?;
-        let open = || {
-            let file = self.disk.open_to_read(&self.partial)?;
-            let len = file.size()?;
-            Ok((file, len))
-        };
-        let (file, len) = open().map_err(|error| {
-            let attempted = format!("read {} back", self.partial.display());
-            Failure::io(FailureKind::Refused, attempted, error)
-        })?;
         let generator = Generator::new("arkstream", env!("CARGO_PKG_VERSION"));
         let run_id = arkstream_format::RunId(String::new());
-        let places = members.iter().enumerate();
-        Ok(Box::new(Unfinished {
-            file,
-            len,
-            by_name: places
-                .map(|(at, member)| (member.name.clone(), at))
-                .collect(),
-            manifest: Manifest {
-                members,
-                tables,
-                ..Manifest::empty(run_id, generator, chrono::Utc::now())
-            },
-        }))
+        let manifest = Manifest {
+            members: self.members().await?,
+            tables,
+            ..Manifest::empty(run_id, generator, chrono::Utc::now())
+        };
+        let disk = self.disk.as_ref();
+        Ok(Box::new(ReadBack::open(
+            disk,
+            &self.partial,
+            Cow::Owned(manifest),
+        )?))
     }
 }
 
-impl BundleReader for Unfinished {
+impl<'a> ReadBack<'a> {
+    fn open(disk: &dyn Disk, path: &Path, manifest: Cow<'a, Manifest>) -> Result<Self, Failure> {
+        let opened = disk
+            .open_to_read(path)
+            .and_then(|file| file.size().map(|len| (file, len)));
+        let (file, len) = opened.map_err(|error| {
+            let attempted = format!("read {} back", path.display());
+            Failure::io(FailureKind::Refused, attempted, error)
+        })?;
+        Ok(Self {
+            file,
+            len,
+            manifest,
+            by_name: ByName::default(),
+        })
+    }
+}
+
+impl BundleReader for ReadBack<'_> {
     fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
     fn member(&self, name: &str) -> Option<&Member> {
-        self.manifest.members.get(*self.by_name.get(name)?)
+        self.by_name.find(&self.manifest.members, name)
     }
 
-    /// There is no manifest in the file yet: the digest of the members there are.
+    /// Whether the file holds a manifest is not asked: the digest of the members.
     fn manifest_digest(&self) -> Digest {
         Digest::of_chunks(self.manifest.members.iter().map(|member| &member.digest))
     }
@@ -77,7 +103,7 @@ impl BundleReader for Unfinished {
 
     fn check_framing(&self) -> Vec<Finding> {
         vec![Finding::note(
-            "the bundle is unfinished: nothing says yet what stands between members",
+            "the bundle is read back by its writer: what stands between members was not looked at",
         )]
     }
 

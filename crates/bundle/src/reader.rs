@@ -8,7 +8,6 @@
 use std::{
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::OnceLock,
 };
 
 use bytes::Bytes;
@@ -25,6 +24,7 @@ use crate::{
     disk::{Disk, DiskFile, FileRange},
     durable::LocalDisk,
     framing::{END, END_LEN},
+    names::ByName,
     trailer::Trailer,
 };
 
@@ -38,8 +38,7 @@ pub struct BundleFile {
     pub(crate) manifest_entry: Member,
     pub(crate) trailer: Trailer,
     path: PathBuf,
-    /// Numbers of the members in the order of their names, made when the first is looked up.
-    by_name: OnceLock<Vec<u32>>,
+    by_name: ByName,
 }
 
 impl BundleFile {
@@ -96,7 +95,7 @@ impl BundleFile {
             manifest_entry,
             trailer,
             path: path.to_owned(),
-            by_name: OnceLock::new(),
+            by_name: ByName::default(),
         })
     }
 
@@ -109,17 +108,7 @@ impl BundleFile {
     /// The listed member of that name.
     #[must_use]
     pub fn member(&self, name: &str) -> Option<&Member> {
-        let members = &self.manifest.members;
-        let name_of = |number: &u32| members.get(*number as usize).map(|m| m.name.as_str());
-        let by_name = self.by_name.get_or_init(|| {
-            let mut numbers: Vec<u32> = (0..members.len() as u32).collect();
-            numbers.sort_by_key(&name_of);
-            numbers
-        });
-        // The first of its name, should a damaged manifest list one twice.
-        let place = by_name.partition_point(|number| name_of(number) < Some(name));
-        let member = members.get(*by_name.get(place)? as usize)?;
-        (member.name == name).then_some(member)
+        self.by_name.find(&self.manifest.members, name)
     }
 
     /// The bytes of `manifest.json`, hash checked, piece by piece.

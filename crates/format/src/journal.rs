@@ -11,6 +11,7 @@
 //! after it never happened.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -145,6 +146,18 @@ impl Record {
         Ok(format!("{} {json}\n", Crc32::of(json.as_bytes())))
     }
 
+    /// Writes the line piece by piece, for records that are too large to be held as text.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn write_line(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut sum = Summing::default();
+        serde_json::to_writer(&mut sum, self)?;
+        write!(out, "{} ", Crc32(sum.0.finalize()))?;
+        serde_json::to_writer(&mut *out, self)?;
+        out.write_all(b"\n")
+    }
+
     /// Reads one line, without its newline.
     ///
     /// # Errors
@@ -162,6 +175,21 @@ impl Record {
             });
         }
         Ok(serde_json::from_slice(json)?)
+    }
+}
+
+/// Takes the CRC of what is written to it.
+#[derive(Default)]
+struct Summing(crc32fast::Hasher);
+
+impl Write for Summing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -185,6 +213,9 @@ mod tests {
         let line = record().to_line().unwrap();
         let read = Record::from_line(line.trim_end().as_bytes()).unwrap();
         assert_eq!(read, record());
+        let mut pieces = Vec::new();
+        record().write_line(&mut pieces).unwrap();
+        assert_eq!(pieces, line.as_bytes());
     }
 
     #[test]

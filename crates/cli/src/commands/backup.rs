@@ -123,14 +123,13 @@ pub(crate) async fn run_with(args: BackupArgs, log: LogBuffer) -> Result<Code, F
             temp,
         });
     }
-    let mut outcome = backup
+    let outcome = backup
         .run(&run, writer, &plan, describe.as_ref())
         .await
         .map_err(|failure| with_leftover(failure, &path))?;
     let (stats, budget, jobs) = (Arc::clone(&run.stats), run.budget.clone(), run.jobs);
-    // The page reads the manifest, which is as large as the lists of members here and in the sink.
+    // With it go the lists of the sink.
     drop(run);
-    outcome.published.manifest.members = Vec::new();
     let page = match args.no_report {
         true => None,
         false => Some(page_beside(&outcome)),
@@ -154,7 +153,7 @@ struct Used {
 /// of its page; so a page that cannot be written is left out, like anything else that is: said, and told
 /// by the exit code.
 fn page_beside(outcome: &Outcome) -> Result<PathBuf, Failure> {
-    let written = page::write_beside(&outcome.published.path, Some(&outcome.published.sha256));
+    let written = page::write_beside(&outcome.published);
     written.inspect_err(|failure| {
         say(output::harmless(&format!(
             "left out: the report: {failure}\n  help: the bundle is published and good; `arkstream report` \

@@ -6,15 +6,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use arkstream_bundle::{BundleFile, durable};
-use arkstream_pipeline::{Failure, FailureKind};
+use arkstream_bundle::{BundleFile, durable, read_back};
+use arkstream_pipeline::{BundleReader, Failure, FailureKind, Published};
 use arkstream_report::{Facts, PROLOGUE, is_report, render};
 
 use crate::{args::ReportArgs, exit::Code, output};
 
 /// `arkstream report`
 pub(crate) fn run(args: &ReportArgs) -> Result<Code, Failure> {
-    let page = page_of(&args.bundle, checksum_beside(&args.bundle))?;
+    let (path, bundle) = (&args.bundle, BundleFile::open(&args.bundle)?);
+    let page = page_of(path, &bundle, checksum_beside(path))?;
     let out = match args.out.as_deref() {
         Some(out) if out == Path::new("-") => {
             output::print(&page)?;
@@ -32,9 +33,11 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Code, Failure> {
 ///
 /// # Errors
 /// When the bundle cannot be read again, or the page cannot be written.
-pub(crate) fn write_beside(bundle: &Path, sha256: Option<&str>) -> Result<PathBuf, Failure> {
-    let out = beside(bundle);
-    write(&out, &page_of(bundle, sha256.map(str::to_owned))?)?;
+pub(crate) fn write_beside(published: &Published) -> Result<PathBuf, Failure> {
+    let (path, out) = (&published.path, beside(&published.path));
+    let bundle = read_back(path, &published.manifest)?;
+    let page = page_of(path, bundle.as_ref(), Some(published.sha256.clone()))?;
+    write(&out, &page)?;
     Ok(out)
 }
 
@@ -45,11 +48,14 @@ fn beside(bundle: &Path) -> PathBuf {
     path.into()
 }
 
-fn page_of(path: &Path, sha256: Option<String>) -> Result<String, Failure> {
-    let bundle = BundleFile::open(path)?;
+fn page_of(
+    path: &Path,
+    bundle: &dyn BundleReader,
+    sha256: Option<String>,
+) -> Result<String, Failure> {
     let name = path.file_name().unwrap_or(path.as_os_str());
     let facts = Facts::read(
-        &bundle,
+        bundle,
         &name.to_string_lossy(),
         sha256,
         env!("CARGO_PKG_VERSION"),
