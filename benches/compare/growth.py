@@ -40,7 +40,7 @@ def main() -> int:
     with Server(options.serve, filestore, NOT_WAITING) as server:
         growth = Growth(options, server)
         for part in options.parts.split(","):
-            {"sizes": growth.sizes, "jobs": growth.jobs, "files": growth.files, "tables": growth.tables}[part]()
+            {"sizes": growth.sizes, "files": growth.files, "tables": growth.tables}[part]()
     results = {"machine": growth.machine, "hard": options.hard, "runs": growth.found}
     target = options.results or options.work / "growth.json"
     target.write_text(json.dumps(results, indent=1) + "\n")
@@ -50,8 +50,9 @@ def main() -> int:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", default="sizes,jobs,files,tables")
+    parser.add_argument("--parts", default="sizes,files,tables")
     parser.add_argument("--sizes", default="0.1,1,5,20", help="GB of rows, as COPY BINARY")
+    parser.add_argument("--jobs", default="1,2,4", help="numbers of jobs, tried at 1 GB")
     parser.add_argument("--memory", default="32,64,256", help="MiB")
     parser.add_argument("--restore-up-to", type=float, default=5, help="GB")
     parser.add_argument("--files", type=int, default=100_000)
@@ -85,11 +86,9 @@ class Growth:
                 if gigabytes <= self.options.restore_up_to:
                     self.restore(f"{gigabytes:g} GB", bundle, "bench.message", mib)
                 removing(bundle)()
-
-    def jobs(self) -> None:
-        self.grow(1)
-        for jobs in (1, 2, 4):
-            removing(self.backup(f"{self.pieces / 10:g} GB, {jobs} jobs", ["--no-filestore", "--models", "bench.message"], 64, jobs))()
+            for jobs in self.options.jobs.split(",") if gigabytes == 1 else ():
+                what = f"{gigabytes:g} GB, {jobs} jobs"
+                removing(self.backup(what, ["--no-filestore", "--models", "bench.message"], 64, jobs))()
 
     def files(self) -> None:
         for count in (self.options.files // 100, self.options.files):
@@ -119,20 +118,19 @@ class Growth:
             self.server.fill("bench_message", data.messages(PIECE))
             self.server.psql("ALTER TABLE bench_message ADD PRIMARY KEY (id)")
             self.pieces = 1
-        if wanted > self.pieces:
-            columns = "create_uid, create_date, write_uid, write_date, conversation_id, role, content, tokens, cost, metadata"
+        columns = "create_uid, create_date, write_uid, write_date, conversation_id, role, content, tokens, cost, metadata"
+        for piece in range(self.pieces, wanted):
             self.server.psql(
-                f"INSERT INTO bench_message SELECT id + piece * {PIECE}, {columns} "
-                f"FROM bench_message, generate_series({self.pieces}, {wanted - 1}) AS piece WHERE id <= {PIECE}"
+                f"INSERT INTO bench_message SELECT id + {piece * PIECE}, {columns} FROM bench_message WHERE id <= {PIECE}"
             )
-            self.pieces = wanted
+        self.pieces = wanted
         self.server.psql("VACUUM (ANALYZE) bench_message")
         self.server.psql("CHECKPOINT")
 
-    def backup(self, what: str, more: list[str], mib: int, jobs: int = 2) -> Path:
+    def backup(self, what: str, more: list[str], mib: int, jobs: str = "2") -> Path:
         out = self.options.work / "bundle.zip"
         removing(out)()
-        self.run(f"backup {what}, {mib} MiB", [*self.command(), "--jobs", str(jobs), "--memory", f"{mib}MiB", "--out", str(out), *more], mib, out)
+        self.run(f"backup {what}, {mib} MiB", [*self.command(), "--jobs", jobs, "--memory", f"{mib}MiB", "--out", str(out), *more], mib, out)
         # It has no option of its own and keeps to the least budget.
         self.run(f"verify {what}", ["verify", str(out), "--progress", "none"], 32)
         return out
