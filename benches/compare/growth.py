@@ -40,7 +40,7 @@ def main() -> int:
     with Server(options.serve, filestore, NOT_WAITING) as server:
         growth = Growth(options, server)
         for part in options.parts.split(","):
-            {"sizes": growth.sizes, "files": growth.files, "tables": growth.tables}[part]()
+            {"sizes": growth.sizes, "giant": growth.giant, "files": growth.files, "tables": growth.tables}[part]()
     results = {"machine": growth.machine, "hard": options.hard, "runs": growth.found}
     target = options.results or options.work / "growth.json"
     target.write_text(json.dumps(results, indent=1) + "\n")
@@ -50,7 +50,7 @@ def main() -> int:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", default="sizes,files,tables")
+    parser.add_argument("--parts", default="sizes,giant,files,tables")
     parser.add_argument("--sizes", default="0.1,1,5,20", help="GB of rows, as COPY BINARY")
     parser.add_argument("--jobs", default="1,2,4", help="numbers of jobs, tried at 1 GB")
     parser.add_argument("--memory", default="32,64,256", help="MiB")
@@ -89,6 +89,17 @@ class Growth:
             for jobs in self.options.jobs.split(",") if gigabytes == 1 else ():
                 what = f"{gigabytes:g} GB, {jobs} jobs"
                 removing(self.backup(what, ["--no-filestore", "--models", "bench.message"], 64, jobs))()
+
+    def giant(self) -> None:
+        """One value of a gigabyte, the largest that PostgreSQL has."""
+        for database in ("odoo", "target"):
+            self.server.psql(GIANT, database)
+        self.server.psql("INSERT INTO bench_giant SELECT 1, convert_to(repeat('0123456789abcde\n', 62500000), 'UTF8')")
+        for mib in map(int, self.options.memory.split(",")):
+            bundle = self.backup("one value of 1 GB", ["--no-filestore", "--models", "bench.giant"], mib)
+            self.restore("one value of 1 GB", bundle, "bench.giant", mib)
+            removing(bundle)()
+        self.server.psql("DROP TABLE bench_giant")
 
     def files(self) -> None:
         for count in (self.options.files // 100, self.options.files):
@@ -152,7 +163,7 @@ class Growth:
         ], mib)  # fmt: skip
         for schema in self.server.psql("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'arkstream%'", "target").split():
             self.server.psql(f"DROP SCHEMA {schema} CASCADE", "target")
-        self.server.psql("TRUNCATE bench_message", "target")
+        self.server.psql(f"TRUNCATE {model.replace('.', '_')}", "target")
         removing(state)()
 
     def run(self, what: str, argv: list[str], mib: int, out: Path | None = None) -> None:
@@ -172,6 +183,13 @@ class Growth:
             flush=True,
         )
 
+
+GIANT = """
+CREATE TABLE bench_giant (id int4 PRIMARY KEY, payload bytea);
+ALTER TABLE bench_giant ALTER payload SET STORAGE EXTERNAL;
+INSERT INTO ir_model (id, name, model, "order", state, transient, create_uid, create_date)
+SELECT max(id) + 1, '{"en_US": "bench.giant"}', 'bench.giant', 'id', 'base', false, 1, '2024-01-01' FROM ir_model;
+"""
 
 MANY = """
 DO $$ BEGIN
