@@ -6,6 +6,8 @@ use arkstream_columnar::{EncodeOptions, PartEncoder};
 use arkstream_format::{Component, Digest, KeptBy, PartEntry, Proof, RowsProof};
 use arkstream_pipeline::{Event, Failure, FailureKind, PendingReceipt, Stage};
 use futures::StreamExt;
+use futures::future::join;
+use tokio_postgres::types::Type;
 
 use super::earlier::{DAMAGED, keep_all};
 use super::gather::Gather;
@@ -86,10 +88,23 @@ impl Worker {
             };
             content.update(&message.map_err(|error| fail(&error))?);
         }
-        self.check_after(table, range)
-            .await
-            .map_err(|error| fail(&error))??;
-        self.prove(table, range, &content).await.map(Some)
+        let proof = self.check_and_prove(table, range, &content, &attempted);
+        proof.await.map(Some)
+    }
+
+    /// What proves the part, of which the COPY stream is over: whole, and from the planned file.
+    async fn check_and_prove(
+        &self,
+        table: &Table,
+        range: &Range,
+        content: &blake3::Hasher,
+        attempted: &str,
+    ) -> Result<RowsProof, Failure> {
+        // Both are on their way before the first is answered: small tables are many.
+        let checking = self.check_after(table, range);
+        let (checked, proof) = join(checking, self.prove(table, range, content)).await;
+        checked.map_err(|error| failure_of(attempted, &error))??;
+        proof
     }
 
     /// What proves the part unchanged in a later run.
@@ -165,10 +180,8 @@ impl Worker {
         self.report(&mut unreported);
         writing.end()?;
         let stats = &self.run.stats;
-        let checked = stats.wait(Stage::Prove, self.check_after(table, range));
-        checked.await.map_err(|error| fail(&error))??;
-
-        let proof = stats.wait(Stage::Prove, self.prove(table, range, &content));
+        let proof = self.check_and_prove(table, range, &content, &attempted);
+        let proof = stats.wait(Stage::Prove, proof);
         let written = writing.finish(proof.await?).await?;
         let generation = self.run.generation();
         let entries = range.entries(&table.task, &written.files, generation, None);
@@ -195,7 +208,7 @@ impl Worker {
         let relfilenode: Option<u32> = self
             .session
             .client()
-            .query_one(query, &[&oid])
+            .query_typed_one(query, &[(&oid, Type::OID)])
             .await?
             .get(0);
         if relfilenode == range.relfilenode {

@@ -38,7 +38,7 @@ impl VersionsQuery {
     /// When the server refuses.
     pub(super) async fn ask(self, client: &Client) -> Result<RowVersions, Failure> {
         let row = client
-            .query_one(&self.sql, &[])
+            .query_typed_one(&self.sql, &[])
             .await
             .map_err(|error| failure_of(&format!("prove {}", self.relation), &error))?;
         let count: i64 = row.get(0);
