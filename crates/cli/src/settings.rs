@@ -80,6 +80,10 @@ pub(crate) struct Settings {
     retry_for: Option<String>,
     /// `--wait-for-space`, such as `1h`
     wait_for_space: Option<String>,
+    /// `--xlsx`
+    pub(crate) xlsx: bool,
+    /// `--temp`
+    pub(crate) temp: Option<PathBuf>,
     /// `--no-report`
     pub(crate) no_report: bool,
 }

@@ -47,6 +47,8 @@ pub(crate) async fn run(mut args: BackupArgs, log: LogBuffer) -> Result<Code, Fa
     args.compression = args.compression.or(settings.compression);
     args.retry_for = args.retry_for.or(settings.retry_for()?);
     args.wait_for_space = args.wait_for_space.or(settings.wait_for_space()?);
+    args.xlsx |= settings.xlsx;
+    args.temp = args.temp.or(settings.temp.clone());
     args.no_report |= settings.no_report;
     run_with(args, log).await
 }
