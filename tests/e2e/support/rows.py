@@ -76,6 +76,7 @@ def describe(path, folder):
         "member": str(path.relative_to(folder)),
         "rows": meta.num_rows,
         "codecs": sorted({group.column(n).compression for group in groups for n in range(group.num_columns)}),
+        "bytes": sum(group.total_byte_size for group in groups),
         "metadata": texts(arrow.metadata),
         "fields": [
             {
