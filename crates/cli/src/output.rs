@@ -28,7 +28,8 @@ pub(crate) fn bundle_path(out: Option<&Path>, now: DateTime<Local>) -> PathBuf {
     }
 }
 
-/// Prints to standard output, [`harmless`]ly, and below bars: it is what a command ends with. A reader who has seen enough (`| head`) is no error.
+/// Prints to standard output, [`harmless`]ly, and below bars: it is what a command ends with. A reader
+/// who has seen enough (`| head`) is no error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     screen::leave();
     let mut out = io::stdout().lock();

@@ -15,13 +15,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use arkstream_pipeline::{Failure, FailureKind};
+use arkstream_pipeline::{Failure, FailureKind, words::nearest};
 use globset::{Glob, GlobMatcher};
 
 use crate::inventory::aliases;
-
-/// How unlike a suggestion may be: Jaro-Winkler similarity.
-const SIMILAR: f64 = 0.75;
 
 /// Modules and models of the stack are told by the start of their names.
 pub(crate) const MODULE_PREFIXES: &[&str] = &["ai_", "sam_"];
@@ -223,29 +220,15 @@ impl Patterns {
             format!("choose the models of {}", self.option),
             format!("`{pattern}` matches no model of the {place}"),
         );
-        let near = nearest(pattern, known);
+        let plain: String = pattern.chars().filter(|c| !"*?[]{}".contains(*c)).collect();
+        let near = nearest(&plain, known.iter().copied());
+        let near: Vec<_> = near.iter().map(|name| format!("`{name}`")).collect();
         if near.is_empty() {
             failure.help(format!("{lister} lists the models there are"))
         } else {
             failure.help(format!("did you mean {}?", near.join(", ")))
         }
     }
-}
-
-/// Up to three names that look most like the pattern.
-fn nearest(pattern: &str, known: &BTreeSet<&str>) -> Vec<String> {
-    let plain: String = pattern.chars().filter(|c| !"*?[]{}".contains(*c)).collect();
-    let mut scored: Vec<(f64, &str)> = known
-        .iter()
-        .map(|name| (strsim::jaro_winkler(&plain, name), *name))
-        .filter(|(score, _)| *score >= SIMILAR)
-        .collect();
-    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-    scored
-        .into_iter()
-        .take(3)
-        .map(|(_, name)| format!("`{name}`"))
-        .collect()
 }
 
 #[cfg(test)]

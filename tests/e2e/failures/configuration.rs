@@ -284,6 +284,22 @@ fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
+fn the_spreadsheet_of_a_nightly_backup_is_asked_for_in_the_file() {
+    let stack = Stack::shared();
+    let url = stack.url(&stack.odoo);
+    let toml = format!(
+        "odoo_db = {url:?}\nno_graph = true\nno_chroma = true\nno_filestore = true\n\
+         out = \"file.zip\"\nxlsx = true\ntemp = \"no-such-folder\"\n"
+    );
+    let (_, folder) = with_settings(&toml);
+    let mut command = arkstream();
+    run(command.arg("backup").current_dir(&folder))
+        .expect_code(6)
+        .says(&["no-such-folder", "--temp"]);
+    assert_eq!(crate::support::files_below(&folder), ["arkstream.toml"]);
+}
+
+#[test]
 fn a_dry_run_writes_nothing() {
     let out = new_out();
     let ended = run(small_backup(&out).arg("--dry-run")).ok();
