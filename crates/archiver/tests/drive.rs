@@ -4,7 +4,9 @@
 use std::sync::{Arc, Mutex};
 
 use arkstream_archiver::{BARRIER_ATTEMPTS, Backup, Describe, StackFacts};
-use arkstream_format::{Component, Generation, Manifest, Member, ModelEntry, RunId, SnapshotEntry};
+use arkstream_format::{
+    Component, Generation, Manifest, Member, ModelEntry, Proof, RunId, SnapshotEntry,
+};
 use arkstream_pipeline::{
     Budget, BundleSink, Cancel, Failure, FailureKind, Kept, MemberFacts, MemberSpec, MemberWriter,
     PendingReceipt, Published, Run, Silent, Sink, Source, SourcePlan, SourceReport,
@@ -106,6 +108,10 @@ impl Sink for Memory {
     }
 
     async fn retract(&self, _: &str, _: &str) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn prove(&self, _: &str, _: Proof) -> Result<(), Failure> {
         Ok(())
     }
 

@@ -73,6 +73,12 @@ pub(crate) enum Command {
         proof: Option<Proof>,
         done: oneshot::Sender<Result<Option<Member>, Failure>>,
     },
+    /// Gives a finished member another proof.
+    Prove {
+        name: String,
+        proof: Proof,
+        done: oneshot::Sender<Result<(), Failure>>,
+    },
     SetAside(oneshot::Sender<Result<(), Failure>>),
     /// Hands the file over to whoever completes the bundle; the thread ends.
     Finish(oneshot::Sender<Result<Box<Appender>, Failure>>),
@@ -169,6 +175,7 @@ impl Appender {
                 Command::Earlier(component, reply) => answer(reply, Ok(self.earlier_of(component))),
                 Command::Candidate(name, reply) => answer(reply, Ok(self.candidate(&name))),
                 Command::Keep { name, proof, done } => answer(done, self.keep(&name, proof)),
+                Command::Prove { name, proof, done } => answer(done, self.prove(&name, proof)),
                 Command::SetAside(done) => answer(done, self.set_aside()),
                 Command::Finish(reply) => match self.sweep().and_then(|()| self.sync()) {
                     Ok(()) => {
@@ -378,6 +385,25 @@ impl Appender {
         };
         let member = self.end_data(MemberFacts::default())?;
         self.bury(start, self.offset, format!("{}: {reason}", member.name))
+    }
+
+    fn prove(&mut self, name: &str, proof: Proof) -> Result<(), Failure> {
+        // It was finished not long ago.
+        let found = self.members.iter_mut().rev().find(|m| m.name == name);
+        let member = found.ok_or_else(|| {
+            let attempted = format!("prove member {name}");
+            Failure::new(
+                FailureKind::Internal,
+                attempted,
+                "there is none of that name",
+            )
+        })?;
+        member.proof = Some(proof);
+        let member = Box::new(member.clone());
+        self.note(&Record::Member {
+            end_offset: end_of(&member),
+            member,
+        })
     }
 
     fn retract(&mut self, name: &str, reason: &str) -> Result<(), Failure> {

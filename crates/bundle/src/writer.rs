@@ -354,6 +354,15 @@ impl Sink for BundleWriter {
         self.channel().keep(name, proof).await
     }
 
+    async fn prove(&self, name: &str, proof: Proof) -> Result<(), Failure> {
+        self.ask(|done| Command::Prove {
+            name: name.to_owned(),
+            proof,
+            done,
+        })
+        .await
+    }
+
     async fn sync(&self) -> Result<(), Failure> {
         self.ask(Command::Sync).await
     }

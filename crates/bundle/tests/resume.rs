@@ -264,6 +264,39 @@ async fn what_nobody_keeps_or_replaces_is_not_in_the_bundle() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proof_that_came_later_outlives_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = paths_in(folder.path());
+    let contents = contents();
+    let (writer, _) = open(&paths, false).await;
+    write(&writer, &contents, None).await;
+    let proof = Proof::File(FileProof {
+        inode: 6,
+        size: 2,
+        mtime_ns: 3,
+        ctime_ns: 4,
+        seen_ns: 5,
+    });
+    writer
+        .prove("e/part-00000.parquet", proof.clone())
+        .await
+        .unwrap();
+    writer.sync().await.unwrap();
+    drop(writer);
+
+    let (writer, _) = open(&paths, false).await;
+    let kept = writer.keep("e/part-00000.parquet", None).await.unwrap();
+    assert_eq!(kept.unwrap().proof, Some(proof.clone()));
+    write(&writer, &contents, None).await;
+    let published = writer.publish(manifest()).await.unwrap();
+    check(&published, &contents);
+    check_indexes(&published, &contents).await;
+    let bundle = BundleFile::open(&published.path).unwrap();
+    let member = bundle.member("e/part-00000.parquet").unwrap();
+    assert_eq!(member.proof, Some(proof));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_generation_within_a_run_starts_with_what_is_there() {
     let folder = tempfile::tempdir().unwrap();
     let paths = paths_in(folder.path());

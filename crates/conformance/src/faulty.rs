@@ -142,6 +142,11 @@ impl Sink for Faulty {
         self.inner.keep(name, proof).await
     }
 
+    async fn prove(&self, name: &str, proof: Proof) -> Result<(), Failure> {
+        self.shared.call("prove", name).await?;
+        self.inner.prove(name, proof).await
+    }
+
     async fn sync(&self) -> Result<(), Failure> {
         self.shared.call("sync", "").await?;
         self.inner.sync().await

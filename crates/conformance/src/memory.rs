@@ -299,6 +299,16 @@ impl Sink for MemorySink {
         Ok(Some(member))
     }
 
+    async fn prove(&self, name: &str, proof: Proof) -> Result<(), Failure> {
+        let mut state = self.state();
+        let mut members = state.members.iter_mut().rev();
+        let found = members.find(|(member, _)| member.name == name);
+        let (member, _) =
+            found.ok_or_else(|| refused(name, "there is none of that name to prove"))?;
+        member.proof = Some(proof);
+        Ok(())
+    }
+
     async fn sync(&self) -> Result<(), Failure> {
         let mut state = self.state();
         state.is_open()?;

@@ -36,6 +36,7 @@ pub async fn suite(sinks: &dyn Sinks) {
     a_name_stands_once(sinks).await;
     what_is_retracted_is_gone(sinks).await;
     what_is_set_aside_is_kept_or_gone(sinks).await;
+    what_is_proven_later_has_the_newer_proof(sinks).await;
     writers_do_not_mix(sinks).await;
     cancelled_calls_leave_a_member_whole_or_out(sinks).await;
     a_writer_that_lost_bytes_does_not_finish(sinks).await;
@@ -304,13 +305,7 @@ async fn what_is_set_aside_is_kept_or_gone(sinks: &dyn Sinks) {
     assert_eq!(sink.earlier(Component::Filestore).await.unwrap().len(), 4);
     assert!(sink.keep("never", None).await.is_err());
 
-    let proof = Proof::File(FileProof {
-        inode: 1,
-        size: 2,
-        mtime_ns: 3,
-        ctime_ns: 4,
-        seen_ns: 5,
-    });
+    let proof = proof(1);
     let kept = sink.keep("m0", Some(proof.clone())).await.unwrap();
     assert_eq!(
         kept.unwrap().proof,
@@ -332,6 +327,31 @@ async fn what_is_set_aside_is_kept_or_gone(sinks: &dyn Sinks) {
         ("m2".to_owned(), bytes(22, 7_000)),
     ];
     ends_with(sinks, &sink, &expected.into()).await;
+}
+
+async fn what_is_proven_later_has_the_newer_proof(sinks: &dyn Sinks) {
+    let sink = sinks.fresh().await;
+    for number in 0..3 {
+        put(&sink, &format!("m{number}"), bytes(number, 500)).await;
+    }
+    assert!(sink.prove("never", proof(1)).await.is_err());
+    sink.prove("m1", proof(1)).await.unwrap();
+    sink.prove("m1", proof(2)).await.unwrap();
+    let members = sink.members().await.unwrap();
+    let proofs: Vec<_> = members.into_iter().map(|member| member.proof).collect();
+    assert_eq!(proofs, [None, Some(proof(2)), None]);
+    let expected = (0..3).map(|number| (format!("m{number}"), bytes(number, 500)));
+    ends_with(sinks, &sink, &expected.collect()).await;
+}
+
+fn proof(inode: u64) -> Proof {
+    Proof::File(FileProof {
+        inode,
+        size: 2,
+        mtime_ns: 3,
+        ctime_ns: 4,
+        seen_ns: 5,
+    })
 }
 
 fn generation(number: u32) -> Generation {

@@ -6,6 +6,7 @@ mod common;
 use arkstream_format::TableRole;
 use arkstream_odoo::discover::read_memory_config;
 use arkstream_odoo::registry::Resolution;
+use arkstream_odoo::scope::{KnownRows, Rows};
 use arkstream_postgres::Session;
 
 use common::{Plan, Stack, select};
@@ -389,4 +390,41 @@ async fn a_database_that_is_not_odoos_is_told() {
             .unwrap()
             .is_none()
     );
+}
+
+#[tokio::test]
+async fn rows_said_by_their_ids_are_the_same_rows() {
+    let stack = Stack::shared();
+    let selection = select("sam_ai", &[], &[]);
+    let plan = stack.plan(&selection).await.unwrap();
+    let mut known = KnownRows::new();
+    for task in plan
+        .scope
+        .tasks
+        .iter()
+        .filter(|task| task.columns.is_some())
+    {
+        let rows = Rows::of(task).and("true");
+        let ids = stack.ask(&format!("COALESCE(string_agg(t.id::text, ' '), '') {rows}"));
+        let ids = ids.split_whitespace().map(|id| id.parse().unwrap());
+        known.insert(task.table.table.oid, ids.collect());
+    }
+    assert!(known.len() > 3, "{known:?}");
+    let settled = plan.knowing(&selection, &known);
+    assert_eq!(settled.tasks.len(), plan.scope.tasks.len());
+    let mut said_otherwise = 0;
+    for (before, now) in plan.scope.tasks.iter().zip(&settled.tasks) {
+        assert_eq!(before.member_dir, now.member_dir);
+        if before.filter == now.filter {
+            continue;
+        }
+        said_otherwise += 1;
+        let [before, now] = [before, now].map(|task| Rows::of(task).and("true"));
+        for (one, other) in [(&before, &now), (&now, &before)] {
+            let query = format!("FROM (SELECT t.ctid {one} EXCEPT SELECT t.ctid {other}) x");
+            assert_eq!(stack.count(&query), 0, "{one}\n{other}");
+        }
+    }
+    // And the external ids of what is identified.
+    assert!(said_otherwise > known.len());
 }

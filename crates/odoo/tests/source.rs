@@ -307,6 +307,27 @@ async fn loose_references_are_counted_and_dangling_ones_told() {
 }
 
 #[tokio::test]
+async fn who_is_referred_to_is_asked_once_and_not_in_every_query() {
+    let stack = Stack::build();
+    let scans = || {
+        // What a connection read is counted when it ends.
+        while stack.ask("count(*) FROM pg_stat_activity WHERE application_name LIKE 'arkstream%'")
+            != "0"
+        {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let scans =
+            stack.ask("seq_scan FROM pg_stat_user_tables WHERE relname = 'sam_mode_context'");
+        scans.parse::<u64>().unwrap()
+    };
+    let before = scans();
+    drop(whole(&stack).await);
+    let read = scans() - before;
+    // Its rows, what proves them, its references, and users that it names.
+    assert!((3..=8).contains(&read), "{read} times");
+}
+
+#[tokio::test]
 async fn a_shared_snapshot_outlives_the_rows_until_the_release() {
     let stack = Stack::shared();
     let shared = SharedSnapshot::default();

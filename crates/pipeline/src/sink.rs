@@ -95,6 +95,10 @@ pub trait Sink: Send + Sync {
         ))
     }
 
+    /// Gives a finished member another proof: more is known now that proves it unchanged later. Fails where
+    /// there is none of that name.
+    async fn prove(&self, name: &str, proof: Proof) -> Result<(), Failure>;
+
     /// Returns when every finished member is durable.
     async fn sync(&self) -> Result<(), Failure>;
 

@@ -31,6 +31,8 @@ pub struct TableTask {
     pub model: Option<String>,
     /// Which rows, as an SQL condition over the alias `t`; `None` for all.
     pub filter: Option<String>,
+    /// The same rows, in words that hold under one snapshot only and cost the server less.
+    pub cheaper_filter: Option<String>,
     /// Which columns; `None` for all. They are exported in the table's order.
     pub columns: Option<Vec<String>>,
     /// Where the parts go, with a slash at the end: `odoo_data/models/ai.message/`.
@@ -49,6 +51,7 @@ impl TableTask {
             role,
             model: None,
             filter: None,
+            cheaper_filter: None,
             columns: None,
             member_dir: member_dir.into(),
             annotations: Annotations::new(),

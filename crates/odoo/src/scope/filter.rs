@@ -52,6 +52,13 @@ impl Condition {
         Self::any(&[column], ids_of(rows, values))
     }
 
+    /// The rows with these ids.
+    pub(super) fn ids(ids: &[i64]) -> Self {
+        let ids: Vec<_> = ids.iter().map(i64::to_string).collect();
+        let query = format!("SELECT unnest('{{{}}}'::int8[])", ids.join(","));
+        Self::any(&["id"], query)
+    }
+
     /// As it stands inside a definition.
     pub(super) fn sql(&self) -> String {
         format!("{} IN ({})", self.left, self.query)

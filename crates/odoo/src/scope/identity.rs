@@ -14,7 +14,7 @@ use arkstream_postgres::{CatalogTable, TableTask, quote_ident};
 
 use super::builder::Builder;
 use super::filter::{Condition, ids_of};
-use super::support;
+use super::{KnownRows, support};
 
 /// Columns by which rows are known again.
 const IDENTITY: &[&str] = &[
@@ -70,6 +70,9 @@ const STEPS: &[(&str, &str, &str)] = &[
     ("res_company", "partner_id", "res_partner"),
 ];
 
+/// Where those steps begin.
+pub const FOLLOWED: [&str; 2] = ["res_users", "res_company"];
+
 /// Queries that give values of columns.
 type Queries = BTreeMap<Vec<String>, BTreeSet<String>>;
 
@@ -77,35 +80,36 @@ type Queries = BTreeMap<Vec<String>, BTreeSet<String>>;
 type Wanted = BTreeMap<u32, Queries>;
 
 /// Adds the identity rows, and the external ids of all that travels.
-pub(super) fn add(builder: &mut Builder<'_>) {
+pub(super) fn add(builder: &mut Builder<'_>, known: &KnownRows) {
     let mut wanted = Wanted::new();
     for task in builder.tasks() {
         collect(builder, task, &mut wanted);
     }
     // What others are followed from comes first.
-    for table in ["res_users", "res_company"] {
-        add_table(
-            builder,
-            &mut wanted,
-            builder.odoo(table).map(|table| table.table.oid),
-        );
+    for table in FOLLOWED {
+        let oid = builder.odoo(table).map(|table| table.table.oid);
+        add_table(builder, &mut wanted, known, oid);
         for (_, column, target) in STEPS.iter().filter(|(from, ..)| *from == table) {
             step(builder, &mut wanted, table, column, target);
         }
     }
     let left: Vec<u32> = wanted.keys().copied().collect();
     for oid in left {
-        add_table(builder, &mut wanted, Some(oid));
+        add_table(builder, &mut wanted, known, Some(oid));
     }
     support::add_external_ids(builder);
 }
 
-fn add_table(builder: &mut Builder<'_>, wanted: &mut Wanted, oid: Option<u32>) {
+fn add_table(builder: &mut Builder<'_>, wanted: &mut Wanted, known: &KnownRows, oid: Option<u32>) {
     let table = oid.and_then(|oid| builder.catalog.by_oid(oid));
     let queries = oid.and_then(|oid| wanted.remove(&oid));
     if let (Some(table), Some(queries)) = (table, queries) {
         let columns = columns_of(table, &queries);
-        builder.add_identity(table, &conditions(queries), columns);
+        let conditions = match known.get(&table.table.oid) {
+            Some(ids) => [Condition::ids(ids)].into(),
+            None => conditions(queries),
+        };
+        builder.add_identity(table, &conditions, columns);
     }
 }
 

@@ -31,7 +31,7 @@ use arkstream_pipeline::{Failure, FailureKind};
 use arkstream_postgres::{Catalog, TableTask};
 
 pub use choose::Choice;
-pub use identity::identity_columns;
+pub use identity::{FOLLOWED, identity_columns};
 
 use crate::registry::{Registry, Resolution};
 use crate::selection::{Profile, Selection};
@@ -83,7 +83,11 @@ impl Rows {
     }
 }
 
-/// Decides what travels.
+/// Ids of the rows of a table that are identified, by its object id.
+pub type KnownRows = BTreeMap<u32, Vec<i64>>;
+
+/// Decides what travels. What is `known` of the rows that are identified is said by their ids, for as
+/// long as the snapshot lasts under which they were asked for.
 ///
 /// # Errors
 /// When a name or glob matches nothing, or the table of a chosen model cannot be told.
@@ -91,6 +95,7 @@ pub fn plan_scope(
     registry: &Registry,
     catalog: &Catalog,
     selection: &Selection,
+    known: &KnownRows,
 ) -> Result<Scope, Failure> {
     let choice = Choice::new(registry, selection)?;
     refuse_ambiguity(registry, &choice)?;
@@ -102,7 +107,7 @@ pub fn plan_scope(
         builder.add_relations();
         let whole_stack = selection.profile == Profile::SamAi && selection.models.is_empty();
         support::add(&mut builder, whole_stack);
-        identity::add(&mut builder);
+        identity::add(&mut builder, known);
     }
     sequences::add(&mut builder);
     Ok(builder.finish())

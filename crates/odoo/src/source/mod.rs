@@ -12,6 +12,7 @@
 //! takes of the budget, and a page of file names.
 
 mod filestore;
+mod identities;
 mod model_list;
 mod models;
 mod references;
@@ -32,7 +33,7 @@ pub use models::ModelsSource;
 pub(crate) use references::model_column;
 
 use crate::registry::{Registry, read_registry};
-use crate::scope::{Scope, plan_scope};
+use crate::scope::{KnownRows, Scope, plan_scope};
 use crate::selection::Selection;
 
 /// Tables that filters and checks read although they may not be exported.
@@ -184,7 +185,8 @@ impl Odoo {
         let catalog = read_catalog(client).await?;
         let registry = read_registry(client, &catalog).await?;
         client.batch_execute("COMMIT").await.map_err(fail)?;
-        let scope = plan_scope(&registry, &catalog, &self.options.selection)?;
+        let selection = &self.options.selection;
+        let scope = plan_scope(&registry, &catalog, selection, &KnownRows::new())?;
         {
             let facts = &mut self.outcome().facts;
             facts.odoo_version.clone_from(&registry.odoo_version);

@@ -9,10 +9,10 @@ use arkstream_pipeline::{
 use arkstream_postgres::{SnapshotHolder, read_catalog};
 use async_trait::async_trait;
 
-use super::{Odoo, references};
+use super::{Odoo, identities, references};
 use crate::{
     registry::read_registry,
-    scope::{Scope, plan_scope},
+    scope::{KnownRows, Scope, plan_scope},
 };
 
 /// The rows: models, relations and what travels with them.
@@ -107,7 +107,8 @@ impl Source for ModelsSource {
         let client = holder.coordinator();
         let catalog = read_catalog(client).await?;
         let registry = read_registry(client, &catalog).await?;
-        let scope = plan_scope(&registry, &catalog, &self.odoo.options.selection)?;
+        let selection = &self.odoo.options.selection;
+        let scope = plan_scope(&registry, &catalog, selection, &KnownRows::new())?;
         let (before, now) = (signature(&planned.scope), signature(&scope));
         if let Some(changed) = before.symmetric_difference(&now).next() {
             return Err(Failure::new(
@@ -126,7 +127,10 @@ impl Source for ModelsSource {
         let Some(holder) = &mut state.holder else {
             return Err(super::out_of_order("no snapshot has been taken"));
         };
-        let tasks = planned.scope.tasks.clone();
+        let coordinator = holder.coordinator();
+        let selection = &options.selection;
+        let scope = identities::settle(coordinator, run, &planned, selection).await?;
+        let tasks = identities::cheaper(&planned.scope, &scope);
         let tables = holder.export(run, tasks, &options.export).await?;
         for (what, why) in &planned.scope.omissions {
             run.omit(Component::Models, what, why);
@@ -136,7 +140,7 @@ impl Source for ModelsSource {
             run,
             &planned.registry,
             &planned.catalog,
-            &planned.scope,
+            &scope,
         )
         .await?;
         for note in notes {

@@ -2,7 +2,7 @@
 //!
 //! Odoo keeps many: pairs of a model's name and an id (`res_model`, `res_id`), `reference` texts
 //! (`model,id`), `parent_path`, and ids inside company-dependent JSON. They are counted in the
-//! snapshot, over the rows that travel, one query for each referring column and target. A
+//! snapshot, over the rows that travel, in two queries for each referring column. A
 //! reference is judged against the database, inheriting tables included: it dangles when the row
 //! is nowhere, not when the row merely stays behind.
 //!
@@ -44,6 +44,9 @@ struct Pointer {
     /// The only model it can point to, where that is fixed.
     target: Option<String>,
 }
+
+/// Targets that are looked at in one query.
+const TARGETS: usize = 100;
 
 /// The target of references to what is no model of the database.
 const NO_MODEL: &str = "(no such model)";
@@ -270,30 +273,49 @@ impl Counting<'_> {
             targets.push((target.clone(), 0));
         }
         let mut checks = Vec::new();
-        for (model, total) in targets {
-            let dangling = match self.relation(&model) {
-                _ if total == 0 => 0,
-                // Without a table there is nothing to point to.
-                None => total,
-                Some(relation) => {
-                    let missing = format!(
-                        "{given} AND p.model = {} AND NOT EXISTS (SELECT FROM {relation} x WHERE x.id = p.id)",
-                        quote_literal(&model)
-                    );
-                    self.client
-                        .query_one(&format!("SELECT count(*) {}", rows.and(&missing)), &[])
-                        .await?
-                        .get(0)
-                }
-            };
-            checks.push(ReferenceCheck {
-                from: pointer.from.clone(),
-                to: model,
-                total: total.unsigned_abs(),
-                dangling: dangling.unsigned_abs(),
-            });
+        for targets in targets.chunks(TARGETS) {
+            let rows = rows.and(given);
+            let dangling = self.dangling(&rows, targets).await?;
+            for ((model, total), dangling) in targets.iter().zip(dangling) {
+                checks.push(ReferenceCheck {
+                    from: pointer.from.clone(),
+                    to: model.clone(),
+                    total: total.unsigned_abs(),
+                    dangling: dangling.unsigned_abs(),
+                });
+            }
         }
         Ok(checks)
+    }
+
+    /// How many of the rows' references to each target, of which `targets` has the number, point nowhere.
+    async fn dangling(
+        &self,
+        rows: &str,
+        targets: &[(String, i64)],
+    ) -> Result<Vec<i64>, tokio_postgres::Error> {
+        // Without a table there is nothing to point to.
+        let mut dangling: Vec<i64> = targets.iter().map(|(_, total)| *total).collect();
+        let mut counts = Vec::new();
+        let mut counted = Vec::new();
+        for ((model, total), dangling) in targets.iter().zip(&mut dangling) {
+            if let (Some(relation), true) = (self.relation(model), *total > 0) {
+                counts.push(format!(
+                    "count(*) FILTER (WHERE p.model = {} AND NOT EXISTS \
+                     (SELECT FROM {relation} x WHERE x.id = p.id))",
+                    quote_literal(model)
+                ));
+                counted.push(dangling);
+            }
+        }
+        if !counts.is_empty() {
+            let query = format!("SELECT {} {rows}", counts.join(", "));
+            let row = self.client.query_one(&query, &[]).await?;
+            for (index, dangling) in counted.into_iter().enumerate() {
+                *dangling = row.get(index);
+            }
+        }
+        Ok(dangling)
     }
 
     /// The relation of a model, without ONLY: a row of an inheriting table has its parent's id.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use arkstream_format::{Component, Omission};
 use arkstream_odoo::registry::{Registry, read_registry};
-use arkstream_odoo::scope::{Scope, plan_scope};
+use arkstream_odoo::scope::{KnownRows, Scope, plan_scope};
 use arkstream_odoo::selection::Selection;
 use arkstream_pipeline::Failure;
 use arkstream_postgres::{Catalog, ConnectSpec, Session, TableTask, read_catalog};
@@ -100,7 +100,7 @@ impl Stack {
         let session = Session::connect(&self.spec(), "test").await?;
         let catalog = read_catalog(session.client()).await?;
         let registry = read_registry(session.client(), &catalog).await?;
-        let scope = plan_scope(&registry, &catalog, selection)?;
+        let scope = plan_scope(&registry, &catalog, selection, &KnownRows::new())?;
         Ok(Plan {
             catalog,
             registry,
@@ -116,6 +116,11 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// What the plan is when so much is known.
+    pub(crate) fn knowing(&self, selection: &Selection, known: &KnownRows) -> Scope {
+        plan_scope(&self.registry, &self.catalog, selection, known).expect("it was planned before")
+    }
+
     pub(crate) fn task(&self, table: &str) -> &TableTask {
         self.find(table)
             .unwrap_or_else(|| panic!("{table} does not travel"))

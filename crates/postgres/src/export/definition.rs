@@ -1,7 +1,6 @@
 //! What decides the values of a row beside its bytes: the columns as the catalog has them.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
 
 use arkstream_pipeline::Failure;
 use tokio_postgres::Client;
@@ -48,61 +47,6 @@ const READ: &str = "\
       WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped GROUP BY a.attrelid) \
     SELECT c.oid, pg_catalog.concat_ws(E'\\n', c.relkind, c.relam, k.text), COALESCE(k.safe, true) \
     FROM pg_catalog.pg_class c LEFT JOIN columns k ON k.attrelid = c.oid WHERE c.oid = ANY ($1)";
-
-/// How long the server's disk may take.
-const FLUSH: Duration = Duration::from_secs(5);
-
-/// Whether every commit that the snapshot, taken at `taken_at`, sees is on the server's disk. With `synchronous_commit = off`
-/// a crash of a backend may take back commits that were seen and give their transaction ids to others,
-/// without a restart of the postmaster: row versions prove nothing then.
-///
-/// Such commits are flushed within three delays of the WAL writer. The WAL behind them may wait for as
-/// long as its page is not full.
-///
-/// # Errors
-/// When the server does not answer.
-pub(super) async fn is_flushed(client: &Client, taken_at: Instant) -> Result<bool, Failure> {
-    let fail = |error: tokio_postgres::Error| failure_of("ask how far the WAL is flushed", &error);
-    let row = client
-        .query_one(
-            "SELECT pg_catalog.pg_is_in_recovery(), (SELECT s.setting::pg_catalog.int8 \
-             FROM pg_catalog.pg_settings s WHERE s.name = 'wal_writer_delay')",
-            &[],
-        )
-        .await
-        .map_err(fail)?;
-    if row.get(0) {
-        // What is replayed was flushed before.
-        return Ok(true);
-    }
-    let delay: Option<i64> = row.get(1);
-    let delays = Duration::from_millis(3 * delay.unwrap_or(200).unsigned_abs());
-    let inserted: String = client
-        .query_one(
-            "SELECT pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text",
-            &[],
-        )
-        .await
-        .map_err(fail)?
-        .get(0);
-    let query = "SELECT pg_catalog.pg_wal_lsn_diff($1::pg_catalog.text::pg_catalog.pg_lsn, \
-        pg_catalog.pg_current_wal_flush_lsn())::pg_catalog.int8";
-    let since = Instant::now();
-    loop {
-        let row = client.query_one(query, &[&inserted]).await.map_err(fail)?;
-        let behind: i64 = row.get(0);
-        if behind <= 0 || (behind < PAGE && taken_at.elapsed() >= delays) {
-            return Ok(true);
-        }
-        if since.elapsed() >= FLUSH.max(2 * delays) {
-            return Ok(false);
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// Bytes of a page of the WAL.
-const PAGE: i64 = 8192;
 
 /// Reads the definitions of relations, by OID.
 pub(super) async fn read(

@@ -27,6 +27,7 @@
 mod budget;
 mod definition;
 mod earlier;
+mod flushed;
 mod gather;
 mod part;
 mod plan;
@@ -36,7 +37,8 @@ mod worker;
 mod writing;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use arkstream_format::{Component, PartEntry, ServerInfo, TableEntry};
@@ -51,6 +53,7 @@ use tokio_postgres::Client;
 
 use crate::session::Session;
 use crate::task::{ExportOptions, TableTask};
+use flushed::Flushed;
 use plan::Table;
 use worker::{Queue, Worker};
 
@@ -82,15 +85,32 @@ pub(crate) async fn export(
     sessions: Vec<Session>,
     tasks: Vec<TableTask>,
 ) -> (Vec<Session>, Result<Vec<TableEntry>, Failure>) {
-    let run = setting.run;
-    let share = run.budget.bytes() / sessions.len().max(1) as u64;
-    let tables = match plan::plan(&setting, &sessions, tasks, share).await {
+    let (asking, flushed) = Flushed::ask(setting.coordinator, setting.taken_at);
+    let exporting = read_all(&setting, sessions, tasks, flushed);
+    let (mut asking, mut exporting) = (pin!(asking), pin!(exporting));
+    let asked = tokio::select! {
+        biased;
+        done = &mut exporting => return done,
+        asked = &mut asking => asked,
+    };
+    let (sessions, outcome) = exporting.await;
+    (sessions, asked.and(outcome))
+}
+
+async fn read_all(
+    setting: &Setting<'_>,
+    sessions: Vec<Session>,
+    tasks: Vec<TableTask>,
+    flushed: Flushed,
+) -> (Vec<Session>, Result<Vec<TableEntry>, Failure>) {
+    let share = setting.run.budget.bytes() / sessions.len().max(1) as u64;
+    let tables = match plan::plan(setting, &sessions, tasks, share, &flushed).await {
         Ok(tables) => Arc::new(tables),
         Err(failure) => return (sessions, Err(failure)),
     };
-    let (sessions, outcome) = run_workers(&setting, sessions, &tables).await;
+    let (sessions, outcome) = run_workers(setting, sessions, &tables, flushed).await;
     let outcome = match outcome {
-        Ok(parts) => finish(&setting, &tables, parts).await,
+        Ok(parts) => finish(setting, &tables, parts).await,
         Err(failure) => Err(failure),
     };
     (sessions, outcome)
@@ -109,6 +129,7 @@ async fn run_workers(
     setting: &Setting<'_>,
     sessions: Vec<Session>,
     tables: &Arc<Vec<Table>>,
+    flushed: Flushed,
 ) -> (Vec<Session>, Result<Vec<DurablePart>, Failure>) {
     let run = setting.run;
     let stop = StopOnDrop(Cancel::default());
@@ -129,6 +150,8 @@ async fn run_workers(
             encode: setting.options.encode.clone(),
             done: done.clone(),
             reading: Arc::default(),
+            flushed: flushed.clone(),
+            unproven: Mutex::default(),
         };
         let runtime = tokio::runtime::Handle::current();
         running.push(spawn_blocking(move || runtime.block_on(worker.work())));

@@ -40,6 +40,9 @@ impl Worker {
                 return Ok(None);
             };
             if proof.content == *content {
+                if !self.flushed.wait().await {
+                    proof.versions = None;
+                }
                 proof.with.clone_from(&kept.with);
                 let proof = Some(Proof::Rows(Box::new(proof)));
                 if keep_all(&self.run, &part.member, proof, &kept.with).await? {
@@ -182,7 +185,17 @@ impl Worker {
         let stats = &self.run.stats;
         let proof = self.check_and_prove(table, range, &content, &attempted);
         let proof = stats.wait(Stage::Prove, proof);
-        let written = writing.finish(proof.await?).await?;
+        let mut proof = proof.await?;
+        let versions = proof.versions.take();
+        let flushed = self.flushed.known();
+        if flushed == Some(true) {
+            proof.versions.clone_from(&versions);
+        }
+        let (written, mut proof) = writing.finish(proof).await?;
+        if flushed.is_none() && versions.is_some() {
+            proof.versions = versions;
+            self.unproven().push((part.member.clone(), proof));
+        }
         let generation = self.run.generation();
         let entries = range.entries(&table.task, &written.files, generation, None);
         Ok(Some((entries, written.receipts)))

@@ -203,7 +203,7 @@ impl Range {
                 conditions.push(format!("t.ctid < '({end},0)'"));
             }
         }
-        if let Some(filter) = &task.filter {
+        if let Some(filter) = task.cheaper_filter.as_ref().or(task.filter.as_ref()) {
             conditions.push(format!("({filter})"));
         }
         match conditions.is_empty() {

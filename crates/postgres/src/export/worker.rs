@@ -1,15 +1,17 @@
 //! A worker: takes parts from the queue until there is none or somebody stops it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arkstream_columnar::EncodeOptions;
+use arkstream_format::{Proof, RowsProof};
 use arkstream_pipeline::{Budget, Cancel, Failure, Run, Stage};
 use chrono::{DateTime, Utc};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::PartDone;
+use super::flushed::Flushed;
 use super::plan::Table;
 use super::ranges::Work;
 use crate::session::Session;
@@ -58,6 +60,9 @@ pub(super) struct Worker {
     pub(super) done: UnboundedSender<PartDone>,
     /// Nanoseconds that the worker spent on reading from its socket.
     pub(super) reading: Arc<AtomicU64>,
+    pub(super) flushed: Flushed,
+    /// Proofs of parts that were written before it was known whether their row versions prove anything.
+    pub(super) unproven: Mutex<Vec<(String, RowsProof)>>,
 }
 
 impl Worker {
@@ -104,11 +109,31 @@ impl Worker {
                     if self.done.send(part).is_err() {
                         return Ok(());
                     }
+                    if self.flushed.known().is_some() {
+                        self.prove_later().await?;
+                    }
                 }
                 // Somebody else has failed or the run was interrupted; they say why.
                 None => return Ok(()),
             }
         }
+        self.prove_later().await
+    }
+
+    /// Adds row versions to the proofs of parts that were written without, if they prove anything.
+    async fn prove_later(&self) -> Result<(), Failure> {
+        let unproven = std::mem::take(&mut *self.unproven());
+        if unproven.is_empty() || !self.flushed.wait().await {
+            return Ok(());
+        }
+        for (member, proof) in unproven {
+            let proof = Proof::Rows(Box::new(proof));
+            self.run.sink.prove(&member, proof).await?;
+        }
         Ok(())
+    }
+
+    pub(super) fn unproven(&self) -> MutexGuard<'_, Vec<(String, RowsProof)>> {
+        self.unproven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

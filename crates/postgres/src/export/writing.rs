@@ -143,7 +143,11 @@ impl<'a> Writing<'a> {
     }
 
     /// Ends the part, which `proof` proves unchanged later. The values in `proof.with` are replaced.
-    pub(super) async fn finish(mut self, mut proof: RowsProof) -> Result<Written, Failure> {
+    /// It is given back as it was written.
+    pub(super) async fn finish(
+        mut self,
+        mut proof: RowsProof,
+    ) -> Result<(Written, RowsProof), Failure> {
         let (bytes, large) = self.close_file()?;
         self.hold(bytes.len()).await;
         let rows = self.rows_in_file();
@@ -153,12 +157,12 @@ impl<'a> Writing<'a> {
         proof.with = std::mem::take(&mut self.done.with);
         let facts = MemberFacts {
             rows: Some(rows),
-            proof: Some(Proof::Rows(Box::new(proof))),
+            proof: Some(Proof::Rows(Box::new(proof.clone()))),
         };
         let spec = self.spec(self.part.member.clone(), Compression::Stored);
         let receipt = self.worker.run.sink.put(spec, bytes, facts).await?;
         self.done.receipts.push(receipt);
-        Ok(self.done)
+        Ok((self.done, proof))
     }
 
     /// Ends a file in the middle of the range: what follows needs another.
