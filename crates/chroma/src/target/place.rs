@@ -19,12 +19,11 @@
 
 use std::{
     fs, io,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use arkstream_format::TargetPlace;
-use arkstream_pipeline::{Failure, FailureKind};
+use arkstream_pipeline::{Failure, FailureKind, os};
 use chrono::{DateTime, Utc};
 
 use super::durable::{beside, exists, parent_of};
@@ -210,9 +209,9 @@ pub(super) fn is_mount_point(directory: &Path) -> Result<bool, Failure> {
     if is_marked_as_mount(directory) {
         return Ok(true);
     }
-    let here = fs::metadata(directory).map_err(failed)?;
-    let above = fs::metadata(parent_of(directory)).map_err(failed)?;
-    Ok(here.dev() != above.dev())
+    let here = os::id_at(directory).map_err(failed)?;
+    let above = os::id_at(parent_of(directory)).map_err(failed)?;
+    Ok(here.device != above.device)
 }
 
 /// Whether the kernel says so: the only sign of a mount from the same file system.

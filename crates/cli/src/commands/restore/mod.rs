@@ -324,6 +324,11 @@ fn unresolved_state_dir(named: Option<&Path>) -> Result<PathBuf, Failure> {
     if let Some(dir) = var("XDG_STATE_HOME") {
         return Ok(PathBuf::from(dir).join("arkstream"));
     }
+    if cfg!(windows)
+        && let Some(dir) = var("LOCALAPPDATA")
+    {
+        return Ok(PathBuf::from(dir).join("arkstream"));
+    }
     match var("HOME") {
         Some(home) => Ok(PathBuf::from(home).join(".local/state/arkstream")),
         None => Err(Failure::new(
