@@ -169,7 +169,7 @@ pub(crate) fn list(directory: &Path) -> Result<Listing, Failure> {
                 listing.left_out.push((relative, why.into()));
             } else if belongs_to_sqlite(&relative) {
                 // Read through the lock, or never.
-            } else if let Some(entry) = unless_vanished(&path.join(&name), &metadata)? {
+            } else if let Some(entry) = unless_vanished(&path.join(name), &metadata)? {
                 if database != Some(entry.identity.id) {
                     listing.files.insert(relative, entry);
                     continue;
@@ -267,7 +267,7 @@ pub(crate) fn resolve(directory: &Path) -> Result<PathBuf, Failure> {
     let attempted = || format!("open the Chroma directory {}", directory.display());
     let help = "name the directory that holds chroma.sqlite3 with --chroma, \
                 or leave Chroma out with --no-chroma";
-    let resolved = fs::canonicalize(directory)
+    let resolved = os::canonical(directory)
         .map_err(|error| Failure::io(FailureKind::Source, attempted(), error).help(help))?;
     let refuse = |why: String| Err(Failure::new(FailureKind::Source, attempted(), why).help(help));
     if !resolved.is_dir() {

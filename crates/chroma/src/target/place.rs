@@ -18,7 +18,7 @@
 //! ```
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -163,7 +163,7 @@ impl Paths {
 
 /// The directory with all links resolved, and whether it is there.
 fn resolve(given: &Path) -> Result<(PathBuf, bool), Failure> {
-    let resolved = match fs::canonicalize(given) {
+    let resolved = match os::canonical(given) {
         Ok(path) if path.is_dir() => (path, true),
         Ok(_) => return Err(unusable(given, "it is not a directory")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -177,7 +177,7 @@ fn resolve(given: &Path) -> Result<(PathBuf, bool), Failure> {
                 Some(parent) if !parent.as_os_str().is_empty() => parent,
                 _ => Path::new("."),
             };
-            let parent = fs::canonicalize(parent).map_err(|error| {
+            let parent = os::canonical(parent).map_err(|error| {
                 unusable(
                     given,
                     format!("the folder {} is not there: {error}", parent.display()),
@@ -237,6 +237,8 @@ fn is_marked_as_mount(_: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const ID: &str = "0123456789abcdef";

@@ -7,7 +7,7 @@ use std::{
         DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _,
         PermissionsExt as _,
     },
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rustix::fs::{Access, OFlags};
@@ -224,6 +224,14 @@ pub fn lock_movable_folder(folder: &Path) -> io::Result<Option<File>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The path from the root, all links resolved.
+///
+/// # Errors
+/// As the operating system says.
+pub fn canonical(path: &Path) -> io::Result<PathBuf> {
+    std::fs::canonicalize(path)
 }
 
 /// Whether a file may be read. Nothing is opened.

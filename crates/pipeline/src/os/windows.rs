@@ -255,6 +255,25 @@ pub fn is_open_elsewhere(path: &Path) -> io::Result<bool> {
     Ok(unless_shared(options.open(path))?.is_none())
 }
 
+/// The path from the root, all links resolved, as people write it where that names the same: with `C:\`, without
+/// the `\\?\` before it.
+///
+/// # Errors
+/// As the operating system says.
+pub fn canonical(path: &Path) -> io::Result<PathBuf> {
+    // The longest path may have 260 characters without that, and names are made below this one.
+    const SHORT: usize = 180;
+    let real = std::fs::canonicalize(path)?;
+    let plain = real.to_str().and_then(|path| path.strip_prefix(r"\\?\"));
+    let plain = plain.filter(|path| {
+        let names = path.get(3..).unwrap_or_default().replace('\\', "/");
+        path.len() < SHORT
+            && path.as_bytes().get(1) == Some(&b':')
+            && (names.is_empty() || check_nameable(&names).is_ok())
+    });
+    Ok(plain.map(PathBuf::from).unwrap_or(real))
+}
+
 /// Whether a file may be read, found out by opening it.
 ///
 /// # Errors
