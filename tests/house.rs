@@ -164,7 +164,7 @@ fn what_only_unix_has_is_asked_for_on_unix_alone() {
 }
 
 /// Each line, and whether it belongs to an item under `#[cfg(…)]` of a Unix, or of tests. Items end where
-/// rustfmt ends them: at a closing brace or a semicolon that is no deeper than their attribute.
+/// rustfmt ends them, no deeper than their attribute: at a closing brace, or without one at a semicolon.
 fn lines_with_gates(text: &str) -> impl Iterator<Item = (&str, bool)> {
     let mut gate = None;
     text.lines().map(move |line| {
@@ -176,12 +176,16 @@ fn lines_with_gates(text: &str) -> impl Iterator<Item = (&str, bool)> {
                 && ["unix", "linux", "macos", "test"]
                     .iter()
                     .any(|word| code.contains(word));
-            gate = is_gate.then_some(depth);
+            gate = is_gate.then_some((depth, false));
             return (line, is_gate);
         };
-        let is_attribute = code.starts_with("#[");
-        if !is_attribute && depth <= outside && code.ends_with(['}', ';', ',']) {
-            gate = None;
+        let (outside, is_block) = outside;
+        let ends = match is_block {
+            true => code.starts_with('}'),
+            false => !code.starts_with("#[") && code.ends_with(['}', ';', ',']),
+        };
+        if depth <= outside {
+            gate = (!ends).then_some((outside, is_block || code.ends_with('{')));
         }
         (line, true)
     })

@@ -169,7 +169,15 @@ pub fn open_alone(path: &Path) -> io::Result<File> {
         .create(true)
         .truncate(false)
         .share_mode(SHARE_READ | SHARE_DELETE);
-    let file = open_no_follow(&mut options, path)?;
+    let Some(file) = unless_shared(open_no_follow(&mut options, path))? else {
+        return Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            format!(
+                "{} is open elsewhere: another run is writing it at this moment",
+                path.display()
+            ),
+        ));
+    };
     let own =
         file.metadata()?.is_file() && winapi_util::file::information(&file)?.number_of_links() == 1;
     if !own {
