@@ -26,7 +26,7 @@ BENCH_PYTHON := "$$ARKSTREAM_BENCH_PYTHON"
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: help setup setup-demo build install demo test soak fuzz bench growth microbench fmt lint doc book
+.PHONY: help setup setup-demo build install demo test cross soak fuzz bench growth microbench fmt lint doc book
 
 help: ## Show this list
 	@echo 'Arkstream: make TARGET'
@@ -50,6 +50,9 @@ test: setup ## Everything a change must pass: format, lints, all tests, document
 	@$(STEP) 'tests' $(CARGO) test --workspace --locked $(WITH)
 	@$(STEP) 'tests of chunks without ISA-L' $(CARGO) test --locked --package arkstream-bundle codec
 	@$(STEP) 'documentation' env RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --quiet
+
+cross: ## Whether it compiles for Windows and macOS, of which nothing is run here
+	@CARGO="$(CARGO)" scripts/cross.sh
 
 soak: setup ## All tests with many more rounds, then ten minutes of each fuzz target (takes long)
 	@ARKSTREAM_SOAK=1 $(STEP) 'soak' $(CARGO) test --workspace --locked $(WITH) --test '*' -- --nocapture

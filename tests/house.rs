@@ -108,6 +108,111 @@ fn there_are_no_stubs() {
     }
 }
 
+/// What only Unix has stands behind a `cfg`, so that the other systems keep compiling: `make cross` compiles
+/// for them, this needs no toolchain. Tests may be for Unix alone.
+#[test]
+fn what_only_unix_has_is_asked_for_on_unix_alone() {
+    const UNIX: [&str; 6] = [
+        "os::unix",
+        "signal::unix",
+        "rustix",
+        "libc::",
+        "UnixStream",
+        "UnixListener",
+    ];
+    let sources = sources();
+    // Modules that are there on Unix alone, and all that lies below them.
+    let mut gated: Vec<PathBuf> = Vec::new();
+    for (path, text) in &sources {
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        let folder = match ["mod", "lib", "main"].contains(&stem) {
+            true => path.parent().unwrap().to_owned(),
+            false => path.with_extension(""),
+        };
+        if text.lines().any(|line| line == "#![cfg(unix)]") {
+            gated.push(folder.clone());
+        }
+        for (line, is_gated) in lines_with_gates(text) {
+            let item = line.trim().trim_end_matches(';');
+            let name = match item.rsplit_once("mod ") {
+                Some(("" | "pub " | "pub(crate) " | "pub(super) ", name)) => name,
+                _ => continue,
+            };
+            if is_gated && line.ends_with(';') {
+                gated.push(folder.join(name));
+            }
+        }
+    }
+    assert!(gated.len() >= 4, "the rule no longer sees what is gated");
+    for (path, text) in &sources {
+        let whole = path.with_extension("");
+        if gated.iter().any(|gated| whole.starts_with(gated)) {
+            continue;
+        }
+        for (number, (line, is_gated)) in lines_with_gates(text).enumerate() {
+            let code = line.split("//").next().unwrap();
+            let found = UNIX.iter().find(|word| code.contains(*word));
+            assert!(
+                is_gated || found.is_none(),
+                "{}:{}: {} without a cfg; what differs between systems belongs into `pipeline::os`",
+                path.display(),
+                number + 1,
+                found.unwrap(),
+            );
+        }
+    }
+}
+
+/// Each line, and whether it belongs to an item under `#[cfg(…)]` of a Unix, or of tests. Items end where
+/// rustfmt ends them, no deeper than their attribute: at a closing brace, or without one at a semicolon.
+fn lines_with_gates(text: &str) -> impl Iterator<Item = (&str, bool)> {
+    let mut gate = None;
+    text.lines().map(move |line| {
+        let code = line.trim_start();
+        let depth = line.len() - code.len();
+        let Some(outside) = gate else {
+            let is_gate = code.starts_with("#[cfg(")
+                && !code.contains("not(")
+                && ["unix", "linux", "macos", "test"]
+                    .iter()
+                    .any(|word| code.contains(word));
+            gate = is_gate.then_some((depth, false));
+            return (line, is_gate);
+        };
+        let (outside, is_block) = outside;
+        let ends = match is_block {
+            true => code.starts_with('}'),
+            false => !code.starts_with("#[") && code.ends_with(['}', ';', ',']),
+        };
+        if depth <= outside {
+            gate = (!ends).then_some((outside, is_block || code.ends_with('{')));
+        }
+        (line, true)
+    })
+}
+
+#[test]
+fn crates_for_unix_are_imported_on_unix_alone() {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--format-version=1", "--offline"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    for package in metadata["packages"].as_array().unwrap() {
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let imported = dependency["name"].as_str().unwrap();
+            assert!(
+                !["rustix", "arkstream-sample"].contains(&imported)
+                    || dependency["target"].is_string()
+                    || dependency["kind"] == "dev",
+                "{} imports {imported} on systems that have it not",
+                package["name"]
+            );
+        }
+    }
+}
+
 /// Rust files under `crates/*/src`.
 fn sources() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();

@@ -2,19 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
     io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use arkstream_format::{FORMAT_VERSION, journal::Record, major_of};
-use arkstream_pipeline::{Failure, FailureKind, fault};
+use arkstream_pipeline::{Failure, FailureKind, fault, os};
 
 use crate::{
     appender::Appender,
     disk::{Disk, DiskFile},
-    durable,
     hashing::{HashingFile, sha256_state},
     index::Index,
     journal::{Begin, JournalState, JournalWriter, read_journal, read_journal_on},
@@ -177,8 +175,8 @@ fn is_unfinished(paths: &OutputPaths, plan: &BTreeMap<String, String>) -> io::Re
         return Ok(false);
     }
     // The lock is held for a moment only, or its owner would find it taken.
-    let file = File::open(&paths.partial)?;
-    Ok(file.metadata()?.len() > 0 && durable::try_lock(&file)?)
+    let is_empty = std::fs::metadata(&paths.partial)?.len() == 0;
+    Ok(!is_empty && os::read_unless_written(&paths.partial)?.is_some())
 }
 
 fn differences(begin: &Begin, now: &Beginning) -> Vec<String> {

@@ -11,15 +11,7 @@ use std::{
 };
 
 use arkstream_pipeline::fault;
-
-/// What tells one file from another, whatever its name is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileId {
-    /// The device that it is on.
-    pub device: u64,
-    /// Its number there.
-    pub inode: u64,
-}
+pub use arkstream_pipeline::os::FileId;
 
 /// An open file.
 pub trait DiskFile: Debug + Send + Sync {

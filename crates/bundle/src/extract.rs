@@ -8,7 +8,7 @@ use std::{
 };
 
 use arkstream_format::{Member, member_names};
-use arkstream_pipeline::{BundleReader, Failure, FailureKind};
+use arkstream_pipeline::{BundleReader, Failure, FailureKind, os};
 
 use crate::{document::DESCRIPTION_MODE, durable, framing::check_name, reader::BundleFile};
 
@@ -49,6 +49,10 @@ fn extract_with(
 ) -> Result<(), Failure> {
     let attempted = || format!("extract {name} to {}", folder.display());
     check_name(name).map_err(|why| Failure::new(FailureKind::Damaged, attempted(), why))?;
+    os::check_nameable(name).map_err(|why| {
+        Failure::new(FailureKind::Refused, attempted(), why)
+            .help("write it to a file of another name: arkstream cat, with > and that name")
+    })?;
     let target = folder.join(name);
     let refused = |error: io::Error| {
         let failure = Failure::io(FailureKind::Refused, attempted(), error);
@@ -68,7 +72,7 @@ fn extract_with(
     let beside = target.with_file_name(format!(".{file_name}.{}.partial", std::process::id()));
     let mut file = durable::create_extracted(&beside, mode).map_err(refused)?;
     let outcome = write(&mut file, &refused)
-        .and_then(|()| durable::rename_no_replace(&beside, &target).map_err(refused));
+        .and_then(|()| os::rename_no_replace(&beside, &target).map_err(refused));
     if outcome.is_err() {
         // The failure that led here is the one to tell.
         let _ = fs::remove_file(&beside);

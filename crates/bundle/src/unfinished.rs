@@ -9,11 +9,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use arkstream_pipeline::{Failure, FailureKind, fault};
+use arkstream_pipeline::{Failure, FailureKind, fault, os};
 
 use crate::{
     disk::{Disk as _, beside},
-    durable::{self, LocalDisk, create_private, open_private, rename_no_replace, try_lock},
+    durable::{LocalDisk, create_private, open_private},
 };
 
 /// What unfinished folders are called. A longer name than that of files: what stands there is removed.
@@ -43,7 +43,7 @@ impl UnfinishedFile {
         let left_behind = partial.try_exists().map_err(refused)?;
         let file = open_private(&partial).map_err(refused)?;
         // Another run may have given this very file its name between the look and the lock.
-        if !try_lock(&file).map_err(refused)?
+        if !os::try_lock(&file).map_err(refused)?
             || !LocalDisk.still_names(&partial, &file).map_err(refused)?
         {
             return Err(busy(target));
@@ -137,12 +137,9 @@ impl UnfinishedFolder {
                     partial.display()
                 ))));
             }
-            let lock = File::open(&partial).map_err(refused)?;
-            if !try_lock(&lock).map_err(refused)?
-                || !LocalDisk.still_names(&partial, &lock).map_err(refused)?
-            {
+            let Some(lock) = os::lock_movable_folder(&partial).map_err(refused)? else {
                 return Err(busy(target));
-            }
+            };
             check_free(target)?;
             let mut left = fs::read_dir(&partial).map_err(refused)?;
             if left.next().is_none() {
@@ -190,6 +187,7 @@ impl UnfinishedFolder {
     pub fn create(&self, name: &str) -> Result<File, Failure> {
         let refused = |error| refused(&self.target.join(name), error);
         arkstream_format::check_name(name)
+            .and_then(|()| os::check_nameable(name))
             .map_err(|why| refused(io::Error::new(io::ErrorKind::InvalidInput, why)))?;
         let path = self.partial.join(name);
         if let Some(above) = path.parent() {
@@ -212,7 +210,7 @@ impl UnfinishedFolder {
         match fs::remove_dir(&self.target) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(refused(error)),
             _ => fault::point("export.rename")
-                .and_then(|()| rename_no_replace(&self.partial, &self.target))
+                .and_then(|()| os::rename_no_replace(&self.partial, &self.target))
                 .map_err(refused)?,
         }
         self.published = true;
@@ -263,7 +261,7 @@ fn sync_folders(folder: &Path) -> io::Result<()> {
             sync_folders(&entry.path())?;
         }
     }
-    durable::sync_folder(folder)
+    os::sync_folder(folder)
 }
 
 fn refused(target: &Path, error: io::Error) -> Failure {

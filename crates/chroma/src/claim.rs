@@ -6,22 +6,24 @@
 
 use std::{
     collections::BTreeSet,
+    fs::File,
     io,
-    os::unix::fs::MetadataExt,
     path::Path,
     sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
-static CLAIMED: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
+use arkstream_pipeline::os::{self, FileId};
+
+static CLAIMED: Mutex<BTreeSet<FileId>> = Mutex::new(BTreeSet::new());
 
 const POLL: Duration = Duration::from_millis(20);
 
 /// The right to open and close one file. Given up on drop.
 #[derive(Debug)]
 pub(crate) struct Claim {
-    file: (u64, u64),
+    file: FileId,
 }
 
 impl Claim {
@@ -32,7 +34,8 @@ impl Claim {
         wait: Duration,
         stop: impl Fn() -> bool,
     ) -> io::Result<Option<Self>> {
-        let file = identity(path)?;
+        // Found by `stat`, where the system drops locks: it opens nothing.
+        let file = os::id_at(path)?;
         let since = Instant::now();
         loop {
             if CLAIMED
@@ -49,9 +52,9 @@ impl Claim {
         }
     }
 
-    /// Whether the claim is on the file that `metadata` describes.
-    pub(crate) fn is_on(&self, metadata: &std::fs::Metadata) -> bool {
-        self.file == (metadata.dev(), metadata.ino())
+    /// Whether the claim is on this open file.
+    pub(crate) fn is_on(&self, file: &File) -> io::Result<bool> {
+        Ok(self.file == os::id_of(file)?)
     }
 }
 
@@ -62,12 +65,6 @@ impl Drop for Claim {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&self.file);
     }
-}
-
-/// Found by `stat`, which opens nothing.
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let metadata = std::fs::metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
 }
 
 #[cfg(test)]

@@ -1,19 +1,20 @@
-//! What lies in a Chroma directory, told by `stat` alone: listing opens no file.
+//! What lies in a Chroma directory, told by `stat` alone: listing opens no file where that could drop a lock.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
-    fs::{self, File, Metadata, OpenOptions},
+    fs::{self, File, Metadata},
     io,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use arkstream_format::FileProof;
-use arkstream_pipeline::{Failure, FailureKind};
+use arkstream_pipeline::{
+    Failure, FailureKind, file_proof,
+    os::{self, FileState},
+};
 use chrono::{DateTime, Utc};
-use rustix::fs::{Access, OFlags};
 
 use crate::DATABASE;
 
@@ -25,21 +26,10 @@ const COARSE_QUIET: Duration = Duration::from_secs(2);
 /// What a restore into a mount point keeps inside it begins like this; see `target::place`.
 pub(crate) const OWN_PREFIX: &str = ".arkstream_";
 
-/// What tells two states of a file apart without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Identity {
-    device: u64,
-    inode: u64,
-    /// Bytes.
-    pub(crate) size: u64,
-    mtime_ns: i128,
-    ctime_ns: i128,
-}
-
 /// One regular file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    pub(crate) identity: Identity,
+    pub(crate) identity: FileState,
     pub(crate) mode: u32,
     pub(crate) modified_at: DateTime<Utc>,
 }
@@ -58,44 +48,48 @@ pub(crate) struct Listing {
 }
 
 impl Entry {
-    pub(crate) fn of(metadata: &Metadata) -> Self {
+    /// Of an open file.
+    pub(crate) fn of(file: &File) -> io::Result<Self> {
+        Ok(Self::from(os::state_of(file)?, &file.metadata()?))
+    }
+
+    /// Of a name, links not followed.
+    pub(crate) fn at(path: &Path) -> io::Result<Self> {
+        Self::known(path, &fs::symlink_metadata(path)?)
+    }
+
+    /// Of a name that was looked at already.
+    fn known(path: &Path, found: &Metadata) -> io::Result<Self> {
+        Ok(Self::from(os::state_at(path, found)?, found))
+    }
+
+    fn from(identity: FileState, found: &Metadata) -> Self {
+        let seconds = i64::try_from(identity.mtime_ns.div_euclid(NANOS)).unwrap_or(0);
         Self {
-            identity: Identity {
-                device: metadata.dev(),
-                inode: metadata.ino(),
-                size: metadata.len(),
-                mtime_ns: i128::from(metadata.mtime()) * NANOS + i128::from(metadata.mtime_nsec()),
-                ctime_ns: i128::from(metadata.ctime()) * NANOS + i128::from(metadata.ctime_nsec()),
-            },
-            mode: metadata.mode() & 0o7777,
-            modified_at: DateTime::from_timestamp(metadata.mtime(), 0)
-                .unwrap_or(DateTime::UNIX_EPOCH),
+            identity,
+            mode: os::mode(found),
+            modified_at: DateTime::from_timestamp(seconds, 0).unwrap_or(DateTime::UNIX_EPOCH),
         }
     }
 
     /// What can prove the file unchanged later, if it was looked at just now.
     pub(crate) fn proof(&self) -> Option<FileProof> {
-        Some(FileProof {
-            inode: self.identity.inode,
-            size: self.identity.size,
-            mtime_ns: i64::try_from(self.identity.mtime_ns).ok()?,
-            ctime_ns: i64::try_from(self.identity.ctime_ns).ok()?,
-            seen_ns: Utc::now().timestamp_nanos_opt()?,
-        })
+        file_proof(&self.identity)
     }
 
     /// Whether the last change is longer ago than `quiet`. A time in the future is not.
     fn is_quiet(&self, now: SystemTime, quiet: Duration) -> bool {
+        let ctime_ns = self.identity.ctime_ns.unwrap_or(self.identity.mtime_ns);
         let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_ns = i128::try_from(since_epoch.as_nanos()).unwrap_or(i128::MAX);
-        let coarse = self.identity.ctime_ns % NANOS == 0;
+        let coarse = ctime_ns % NANOS == 0;
         let quiet = if coarse {
             quiet.max(COARSE_QUIET)
         } else {
             quiet
         };
         let quiet_ns = i128::try_from(quiet.as_nanos()).unwrap_or(i128::MAX);
-        let last = self.identity.mtime_ns.max(self.identity.ctime_ns);
+        let last = self.identity.mtime_ns.max(ctime_ns);
         now_ns.saturating_sub(last) >= quiet_ns
     }
 }
@@ -117,6 +111,13 @@ impl Listing {
             .map(|(path, entry)| (path.as_str(), entry))
     }
 
+    /// Whether the system tells when something of a group changed, whatever programs say of it. Where it does
+    /// not, the group is read under the lock alone.
+    pub(crate) fn tells_changes(&self, group: &str) -> bool {
+        self.group(group)
+            .all(|(_, entry)| entry.identity.ctime_ns.is_some())
+    }
+
     /// Whether a group looked the same in `earlier`, and nothing in it changed for `quiet`.
     pub(crate) fn is_settled(&self, group: &str, earlier: &Self, quiet: Duration) -> bool {
         let now = SystemTime::now();
@@ -134,9 +135,7 @@ pub(crate) fn group_of(path: &str) -> &str {
 
 /// Lists a directory. What vanishes meanwhile is not listed.
 pub(crate) fn list(directory: &Path) -> Result<Listing, Failure> {
-    let database = fs::symlink_metadata(directory.join(DATABASE))
-        .map(|metadata| (metadata.dev(), metadata.ino()))
-        .ok();
+    let database = os::id_of_name(&directory.join(DATABASE)).ok();
     let mut listing = Listing::default();
     let mut folders = vec![String::new()];
     while let Some(folder) = folders.pop() {
@@ -170,13 +169,15 @@ pub(crate) fn list(directory: &Path) -> Result<Listing, Failure> {
                 listing.left_out.push((relative, why.into()));
             } else if belongs_to_sqlite(&relative) {
                 // Read through the lock, or never.
-            } else if database == Some((metadata.dev(), metadata.ino())) {
+            } else if let Some(entry) = unless_vanished(&path.join(name), &metadata)? {
+                if database != Some(entry.identity.id) {
+                    listing.files.insert(relative, entry);
+                    continue;
+                }
                 let why = format!(
                     "it is a second name (hard link) of {DATABASE}; opening it would drop the lock"
                 );
                 listing.left_out.push((relative, why));
-            } else {
-                listing.files.insert(relative, Entry::of(&metadata));
             }
         }
         if empty && !folder.is_empty() {
@@ -220,29 +221,30 @@ fn read_folder(path: &Path) -> Result<Vec<(std::ffi::OsString, Metadata)>, Failu
     Ok(found)
 }
 
-/// Opens a file for reading without following a link.
-pub(crate) fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)
+fn unless_vanished(path: &Path, found: &Metadata) -> Result<Option<Entry>, Failure> {
+    match Entry::known(path, found) {
+        Ok(entry) => Ok(Some(entry)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unreadable(path, error)),
+    }
 }
 
-/// Asks for permissions without opening anything.
+/// Asks for permissions, without opening anything where that could drop a lock.
 pub(crate) fn check_access(directory: &Path, listing: &Listing) -> Result<(), Failure> {
     let database = directory.join(DATABASE);
-    rustix::fs::access(&database, Access::READ_OK | Access::WRITE_OK).map_err(|error| {
-        unreadable(&database, error.into()).help(
+    os::check_writable(&database).map_err(|error| {
+        unreadable(&database, error).help(
             "the lock that holds Chroma's writers needs read and write permission: \
              run Arkstream as the user that runs Chroma, or as one of its group",
         )
     })?;
     for path in listing.files.keys() {
         let path = directory.join(path);
-        match rustix::fs::access(&path, Access::READ_OK) {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
-            Err(error) => return Err(unreadable(&path, error.into())),
+        match os::check_readable(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(unreadable(&path, error));
+            }
+            _ => {}
         }
     }
     Ok(())
@@ -265,7 +267,7 @@ pub(crate) fn resolve(directory: &Path) -> Result<PathBuf, Failure> {
     let attempted = || format!("open the Chroma directory {}", directory.display());
     let help = "name the directory that holds chroma.sqlite3 with --chroma, \
                 or leave Chroma out with --no-chroma";
-    let resolved = fs::canonicalize(directory)
+    let resolved = os::canonical(directory)
         .map_err(|error| Failure::io(FailureKind::Source, attempted(), error).help(help))?;
     let refuse = |why: String| Err(Failure::new(FailureKind::Source, attempted(), why).help(help));
     if !resolved.is_dir() {

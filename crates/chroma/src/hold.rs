@@ -15,13 +15,13 @@
 use std::{
     fs::File,
     io,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
+use arkstream_pipeline::os;
 use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 use thiserror::Error;
@@ -30,7 +30,7 @@ use tokio::sync::oneshot;
 use crate::{
     claim::Claim,
     copy::PIECE,
-    directory::{self, Entry},
+    directory::Entry,
     summary::{self, Described},
 };
 
@@ -237,8 +237,7 @@ fn serve(locked: &Locked, deadline: Instant, inbox: &mpsc::Receiver<Request>) ->
                 let _ = answer.send(summary::describe(&locked.connection).map_err(Into::into));
             }
             Ok(Request::Stat(answer)) => {
-                let metadata = locked.raw.metadata();
-                let _ = answer.send(metadata.map(|found| Entry::of(&found)).map_err(Into::into));
+                let _ = answer.send(Entry::of(&locked.raw).map_err(Into::into));
             }
             Ok(Request::Piece { offset, answer }) => {
                 let _ = answer.send(read_piece(&locked.raw, offset).map_err(Into::into));
@@ -256,7 +255,7 @@ pub(crate) fn read_piece(file: &File, offset: u64) -> io::Result<Bytes> {
     let mut filled = 0;
     while filled < piece.len() {
         let rest = piece.get_mut(filled..).unwrap_or_default();
-        match file.read_at(rest, offset + filled as u64) {
+        match os::read_at(file, rest, offset + filled as u64) {
             Ok(0) => break,
             Ok(read) => filled += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -275,8 +274,8 @@ impl Locked {
     ) -> Result<Self, HoldError> {
         let since = Instant::now();
         let claim = Claim::take(database, wait, &unwanted)?.ok_or(HoldError::Claimed)?;
-        let raw = directory::open(database)?;
-        if !claim.is_on(&raw.metadata()?) {
+        let raw = os::open_to_read(database)?;
+        if !claim.is_on(&raw)? {
             return Err(HoldError::Replaced);
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -267,9 +267,12 @@ impl Pass<'_> {
 
     async fn stat(&self, relative: &str) -> Result<Option<Entry>, Failure> {
         let path = self.directory.join(relative);
-        blocking(move || match std::fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.is_file() => Ok(Some(Entry::of(&metadata))),
-            Ok(_) => Ok(None),
+        let look = |path: &Path| match std::fs::symlink_metadata(path)?.is_file() {
+            true => Entry::at(path).map(Some),
+            false => Ok(None),
+        };
+        blocking(move || match look(&path) {
+            Ok(entry) => Ok(entry),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(directory::unreadable(&path, error)),
         })

@@ -192,7 +192,9 @@ impl Source for ChromaSource {
         self.taken.keep(run, &listing).await?;
         let reader = Reader::new(run, &self.directory, None);
         for group in listing.groups() {
-            if !listing.is_settled(group, &earlier, self.options.quiet) {
+            if !listing.tells_changes(group)
+                || !listing.is_settled(group, &earlier, self.options.quiet)
+            {
                 continue;
             }
             for (path, entry) in listing.group(group) {

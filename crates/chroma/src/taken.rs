@@ -14,11 +14,14 @@ use std::{
 };
 
 use arkstream_format::{Component, Proof, member_names};
-use arkstream_pipeline::{Event, Failure, MemberFacts, PendingReceipt, Run};
+use arkstream_pipeline::{
+    Event, Failure, MemberFacts, PendingReceipt, Run,
+    os::{self, FileState},
+};
 
 use crate::{
     copy::{Copied, Origin, Reader, Stopped, blocking, member_name},
-    directory::{self, Entry, Identity, Listing},
+    directory::{self, Entry, Listing},
 };
 
 /// What became of a file that was to be read.
@@ -38,7 +41,7 @@ pub(crate) struct Taken {
 
 #[derive(Debug)]
 struct TakenFile {
-    identity: Identity,
+    identity: FileState,
     /// Absent where the member of an interrupted run is kept.
     receipt: Option<PendingReceipt>,
 }
@@ -193,8 +196,8 @@ impl Taken {
 async fn open_as(path: &Path, entry: &Entry) -> Result<Option<Arc<File>>, Failure> {
     let (path, listed) = (PathBuf::from(path), entry.identity);
     blocking(move || {
-        let opened = directory::open(&path).and_then(|file| {
-            let found = Entry::of(&file.metadata()?).identity;
+        let opened = os::open_to_read(&path).and_then(|file| {
+            let found = os::state_of(&file)?;
             Ok((found == listed).then(|| Arc::new(file)))
         });
         unless_gone(&path, opened)
@@ -207,12 +210,9 @@ async fn open_as(path: &Path, entry: &Entry) -> Result<Option<Arc<File>>, Failur
 async fn still_is(path: &Path, file: &Arc<File>, entry: &Entry) -> Result<bool, Failure> {
     let (path, file, listed) = (PathBuf::from(path), Arc::clone(file), entry.identity);
     blocking(move || {
-        let opened = file
-            .metadata()
-            .map_err(|error| directory::unreadable(&path, error))?;
-        let named = unless_gone(&path, std::fs::symlink_metadata(&path))?;
-        Ok(Entry::of(&opened).identity == listed
-            && named.is_some_and(|named| Entry::of(&named).identity == listed))
+        let opened = os::state_of(&file).map_err(|error| directory::unreadable(&path, error))?;
+        let named = unless_gone(&path, Entry::at(&path))?;
+        Ok(opened == listed && named.is_some_and(|named| named.identity == listed))
     })
     .await?
 }

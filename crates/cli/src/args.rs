@@ -201,6 +201,7 @@ A backup that was never finished:
   arkstream doctor --odoo-db postgresql://odoo@localhost/prod --no-graph --json")]
     Doctor(DoctorArgs),
     /// Build a sample stack, back it up, verify it, destroy it, restore it.
+    #[cfg(unix)]
     #[command(after_help = "Examples:
   arkstream demo
   arkstream demo --dir /tmp/demo --scale 10")]
@@ -305,6 +306,7 @@ pub(crate) struct DoctorArgs {
     pub(crate) json: bool,
 }
 
+#[cfg(unix)]
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DemoArgs {
     /// The folder for sample and bundle; must be empty or not exist.  [default: ./demo]

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Backup(args) => block_on(commands::backup::run(args, log)),
         Command::Doctor(args) => block_on(commands::doctor::run(args)),
+        #[cfg(unix)]
         Command::Demo(args) => block_on(commands::demo::run(args, log)),
         Command::Restore(args) => block_on(commands::restore::run(*args)),
         Command::Undo(args) => block_on(commands::restore::run_undo(args)),

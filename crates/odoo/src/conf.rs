@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use arkstream_pipeline::{Failure, FailureKind};
+use arkstream_pipeline::{Failure, FailureKind, os};
 use arkstream_postgres::ConnectSpec;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -148,7 +148,7 @@ fn choose_filestore(data_dirs: Vec<PathBuf>, database: &str) -> Result<PathBuf, 
         .collect();
     let mut found: Vec<(PathBuf, &PathBuf)> = Vec::new();
     for candidate in candidates.iter().filter(|candidate| candidate.is_dir()) {
-        let real = fs::canonicalize(candidate).unwrap_or_else(|_| candidate.clone());
+        let real = os::canonical(candidate).unwrap_or_else(|_| candidate.clone());
         if found.iter().all(|(known, _)| *known != real) {
             found.push((real, candidate));
         }

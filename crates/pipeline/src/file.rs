@@ -1,35 +1,26 @@
 //! Files that are backed up, and files that are restored.
 
 use std::{
-    fs::{File, Metadata},
+    fs::File,
     io::{self, Read as _, Seek as _, SeekFrom},
 };
 
 use arkstream_format::{Digest, FileProof, Member};
 use chrono::Utc;
 
-/// What can prove the file unchanged later, as `metadata` was at this moment; `None` where the system
-/// does not tell inode and change time.
+use crate::os::FileState;
+
+/// What can prove the file unchanged later, as it is at this moment; `None` where the system does not tell
+/// when something changed.
 #[must_use]
-pub fn file_proof(metadata: &Metadata) -> Option<FileProof> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt as _;
-        const NANOS: i64 = 1_000_000_000;
-        let nanos = |seconds: i64, nanos: i64| seconds.checked_mul(NANOS)?.checked_add(nanos);
-        Some(FileProof {
-            inode: metadata.ino(),
-            size: metadata.len(),
-            mtime_ns: nanos(metadata.mtime(), metadata.mtime_nsec())?,
-            ctime_ns: nanos(metadata.ctime(), metadata.ctime_nsec())?,
-            seen_ns: Utc::now().timestamp_nanos_opt()?,
-        })
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = metadata;
-        None
-    }
+pub fn file_proof(state: &FileState) -> Option<FileProof> {
+    Some(FileProof {
+        inode: state.id.inode,
+        size: state.size,
+        mtime_ns: i64::try_from(state.mtime_ns).ok()?,
+        ctime_ns: i64::try_from(state.ctime_ns?).ok()?,
+        seen_ns: Utc::now().timestamp_nanos_opt()?,
+    })
 }
 
 /// How many chunks of a member a file begins with. What follows them is cut off, and the cursor stands

@@ -1,12 +1,12 @@
 //! Keeps other processes away from a folder that is restored into.
 //!
-//! The lock belongs to an open descriptor of the folder itself: no file is left behind, and the
+//! The lock belongs to an open descriptor ([`os::lock_folder`]): no file is left behind, and the
 //! operating system gives it back when the process ends, however it ends. Within one process the
 //! claim of a folder is shared, for two targets may lie in the same folder.
 
 use std::{
     collections::HashMap,
-    fs::{File, TryLockError},
+    fs::File,
     io,
     path::Path,
     sync::{Arc, LazyLock, Mutex, PoisonError, Weak},
@@ -14,7 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Failure, FailureKind};
+use crate::{
+    Failure, FailureKind,
+    os::{self, FileId, FolderLock},
+};
 
 /// How long a claim is tried: a process that was killed may not be quite gone.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -22,7 +25,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Claims of this process by what identifies their folders.
-type Taken = HashMap<(u64, u64), Weak<File>>;
+type Taken = HashMap<FileId, Weak<File>>;
 
 static TAKEN: LazyLock<Mutex<Taken>> = LazyLock::new(Mutex::default);
 
@@ -62,34 +65,21 @@ impl FolderClaim {
 
     fn try_take(folder: &Path) -> io::Result<Option<Self>> {
         let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = File::open(folder)?;
-        let identity = identity(&file)?;
-        if let Some(lock) = taken.get(&identity).and_then(Weak::upgrade) {
+        let id = os::id_at(folder)?;
+        if let Some(lock) = taken.get(&id).and_then(Weak::upgrade) {
             return Ok(Some(Self { _lock: Some(lock) }));
         }
-        match file.try_lock() {
-            Ok(()) => {
+        match os::lock_folder(folder)? {
+            FolderLock::Held(file) => {
                 let lock = Arc::new(file);
                 taken.retain(|_, lock| lock.strong_count() > 0);
-                taken.insert(identity, Arc::downgrade(&lock));
+                taken.insert(id, Arc::downgrade(&lock));
                 Ok(Some(Self { _lock: Some(lock) }))
             }
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(_)) => Ok(Some(Self { _lock: None })),
+            FolderLock::Busy => Ok(None),
+            FolderLock::Unknown => Ok(Some(Self { _lock: None })),
         }
     }
-}
-
-#[cfg(unix)]
-fn identity(file: &File) -> io::Result<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt as _;
-    let metadata = file.metadata()?;
-    Ok((metadata.dev(), metadata.ino()))
-}
-
-#[cfg(not(unix))]
-fn identity(_: &File) -> io::Result<(u64, u64)> {
-    Ok((0, 0))
 }
 
 #[cfg(test)]
@@ -102,13 +92,13 @@ mod tests {
         let missing = root.path().join("not/there");
         let one = FolderClaim::take(&missing).unwrap();
         let two = FolderClaim::take(root.path()).unwrap();
-        let stranger = || File::open(root.path()).unwrap();
-        assert!(stranger().try_lock().is_err());
+        let stranger = || os::lock_folder(root.path()).unwrap();
+        assert!(matches!(stranger(), FolderLock::Busy));
         drop(one);
-        assert!(stranger().try_lock().is_err());
+        assert!(matches!(stranger(), FolderLock::Busy));
         drop(two);
         let held = stranger();
-        held.try_lock().unwrap();
+        assert!(matches!(held, FolderLock::Held(_)));
         let refused = FolderClaim::take(root.path()).unwrap_err();
         assert_eq!(refused.kind, FailureKind::Refused);
         assert!(refused.why().contains("another restore"), "{refused}");

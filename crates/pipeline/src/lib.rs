@@ -6,6 +6,8 @@
 //! carries what all of them need: the sink, the memory [`Budget`], [`Cancel`]lation, the
 //! [`Observer`] of progress and the list of what was left out.
 //!
+//! [`os`] is the one place that asks which operating system it is.
+//!
 //! Errors cross ports as [`Failure`]: one shape that says what was attempted, on what, why it
 //! failed and what to do, and whose [`FailureKind`] decides the exit code.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -17,6 +19,7 @@ pub mod fault;
 mod file;
 mod folder_claim;
 mod member_bytes;
+pub mod os;
 mod progress;
 mod reader;
 mod run;

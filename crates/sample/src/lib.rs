@@ -12,6 +12,7 @@
 //! The server needs Linux: it relies on `setpriv` for changing the user and on the parent-death
 //! signal for never outliving the process that started it.
 
+#![cfg(unix)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod error;

@@ -4,10 +4,9 @@
 use std::{collections::HashMap, fs::File, path::Path};
 
 use arkstream_format::{FORMAT_MAJOR, Member, RunId, journal::Record, major_of};
-use arkstream_pipeline::{BundleReader as _, Cancel, Failure, FailureKind};
+use arkstream_pipeline::{BundleReader as _, Cancel, Failure, FailureKind, os};
 
 use crate::{
-    durable,
     framing::LOCAL_HEADER,
     journal::read_journal,
     reader::{BundleFile, read_proven},
@@ -85,9 +84,15 @@ impl Damaged {
 
     /// An unfinished bundle has a journal, and perhaps somebody who writes it at this moment.
     fn read_unfinished(&mut self, path: &Path, paths: &OutputPaths) -> Result<(), Failure> {
-        let locked = durable::try_lock(&self.file)
-            .map_err(|error| Failure::io(FailureKind::Source, attempted(path), error))?;
-        if !locked {
+        let opened = os::read_unless_written(path).and_then(|file| {
+            let len = file.as_ref().map(File::metadata).transpose()?;
+            Ok(file.zip(len.map(|found| found.len())))
+        });
+        let opened =
+            opened.map_err(|error| Failure::io(FailureKind::Source, attempted(path), error))?;
+        if let Some((file, len)) = opened {
+            (self.file, self.len) = (file, len);
+        } else {
             let why = "a run is writing it at this moment";
             return Err(
                 Failure::new(FailureKind::Refused, attempted(path), why).help("wait for it to end")

@@ -5,9 +5,9 @@ use std::fs::File;
 use chrono::{DateTime, Utc};
 
 use arkstream_format::{Compression, Crc32, RunId, journal::Record, member_names};
+use arkstream_pipeline::os;
 
 use crate::{
-    durable,
     framing::{CENTRAL_HEADER, DATA_DESCRIPTOR, Entry, LOCAL_HEADER, check_name},
     salvage::scan::{Inflating, Lines, Signatures, Stop},
 };
@@ -84,7 +84,7 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 pub(super) fn bytes_at(file: &File, at: u64, most: usize, end: u64) -> Option<Vec<u8>> {
     let len = end.checked_sub(at)?.min(most as u64) as usize;
     let mut bytes = vec![0; len];
-    durable::read_exact_at(file, &mut bytes, at).ok()?;
+    os::read_exact_at(file, &mut bytes, at).ok()?;
     Some(bytes)
 }
 
@@ -320,7 +320,7 @@ pub(super) fn read_raw(
             Compression::Deflate => stream.pull(&mut buffer[..want]).unwrap_or(0),
             Compression::Stored => {
                 let at = header.data_offset + (len - left);
-                durable::read_exact_at(file, &mut buffer[..want], at)?;
+                os::read_exact_at(file, &mut buffer[..want], at)?;
                 want
             }
         };

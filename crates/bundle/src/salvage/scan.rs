@@ -7,7 +7,7 @@ use std::{fs::File, io};
 use flate2::{Decompress, FlushDecompress, Status};
 use memchr::memmem;
 
-use crate::durable;
+use arkstream_pipeline::os;
 
 /// What is read at once.
 const WINDOW: usize = 1 << 20;
@@ -18,11 +18,11 @@ const INPUT: usize = 64 << 10;
 
 /// Reads what can be read; the rest is zero.
 fn read_leniently(file: &File, buffer: &mut [u8], at: u64) {
-    if durable::read_exact_at(file, buffer, at).is_ok() {
+    if os::read_exact_at(file, buffer, at).is_ok() {
         return;
     }
     for (number, piece) in buffer.chunks_mut(SECTOR).enumerate() {
-        if durable::read_exact_at(file, piece, at + (number * SECTOR) as u64).is_err() {
+        if os::read_exact_at(file, piece, at + (number * SECTOR) as u64).is_err() {
             piece.fill(0);
         }
     }
@@ -154,7 +154,7 @@ impl<'a> Inflating<'a> {
         let len = self.end.saturating_sub(self.at).min(INPUT as u64) as usize;
         self.input.resize(len, 0);
         self.used = 0;
-        let read: io::Result<()> = durable::read_exact_at(self.file, &mut self.input, self.at);
+        let read: io::Result<()> = os::read_exact_at(self.file, &mut self.input, self.at);
         self.at += len as u64;
         len > 0 && read.is_ok()
     }

@@ -1,10 +1,12 @@
 //! Everything that would make a restore of the directory fail, collected without touching it.
 
-use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use arkstream_format::{ChromaSummary, Component, Manifest};
-use arkstream_pipeline::{Checked, Failure, FailureKind};
-use rustix::fs::Access;
+use arkstream_pipeline::{
+    Checked, Failure, FailureKind,
+    os::{self, Space},
+};
 
 use super::{
     busy, content,
@@ -98,21 +100,32 @@ fn check_bundle(manifest: &Manifest, files: &[Wanted], checked: &mut Checked) {
 
 fn check_access(paths: &Paths, files: &[Wanted], checked: &mut Checked) {
     let folder = paths.workplace();
-    if let Err(error) = rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK) {
+    if let Err(error) = os::check_folder_writable(folder) {
         let attempted = format!("write to {}", folder.display());
-        checked.problem(super::durable::refused(attempted, error.into()));
+        checked.problem(super::durable::refused(attempted, error));
     }
-    let (live, me) = (paths.live.display(), rustix::process::geteuid());
+    let live = paths.live.display();
+    let Some(me) = os::user() else {
+        checked.warn(format!(
+            "this system has no owner and mode as the bundle knows them: what is restored to {live} may be \
+             read by whoever may read {}",
+            folder.display()
+        ));
+        return;
+    };
     match Dress::of(paths, files).owner {
-        Some((owner, group)) if !me.is_root() && owner != me.as_raw() => checked.warn(format!(
-            "{live} belongs to user {owner} and group {group}; restored by user {me} it will \
+        Some(owner) if me != 0 && owner.user != me => checked.warn(format!(
+            "{live} belongs to user {} and group {}; restored by user {me} it will \
              belong to {me}: run Arkstream as root or as that user to keep the owner",
-            me = me.as_raw()
+            owner.user, owner.group
         )),
         Some(_) => {}
         None => {
-            let above = fs::metadata(folder).map_or(0, |found| found.uid());
-            if me.is_root() && above != 0 {
+            let above = fs::metadata(folder)
+                .ok()
+                .and_then(|found| os::owner(&found));
+            let above = above.map_or(0, |owner| owner.user);
+            if me == 0 && above != 0 {
                 checked.warn(format!(
                     "{live} will belong to root, while {} belongs to user {above}: change the \
                      owner before Chroma opens it",
@@ -126,28 +139,26 @@ fn check_access(paths: &Paths, files: &[Wanted], checked: &mut Checked) {
 fn check_space(paths: &Paths, files: &[Wanted], checked: &mut Checked) {
     let folder = paths.workplace();
     let attempted = || format!("see how much space is free at {}", folder.display());
-    let found = match rustix::fs::statvfs(folder) {
-        Ok(found) => found,
+    let Space { free, block } = match os::free_space(folder) {
+        Ok(Some(found)) => found,
+        Ok(None) => {
+            checked.warn(format!(
+                "the file system of {} does not say how much space is free",
+                folder.display()
+            ));
+            return;
+        }
         Err(error) => {
-            checked.problem(super::durable::refused(attempted(), error.into()));
+            checked.problem(super::durable::refused(attempted(), error));
             return;
         }
     };
-    if found.f_blocks == 0 {
-        checked.warn(format!(
-            "the file system of {} does not say how much space is free",
-            folder.display()
-        ));
-        return;
-    }
-    let block = found.f_frsize.max(1);
     let whole = |bytes: u64| bytes.div_ceil(block).saturating_mul(block);
     let needed: u64 = files.iter().map(|file| whole(file.member.raw_len)).sum();
     let there: u64 = tree(&paths.staging)
         .map(|staged| staged.files.into_values().flatten().map(whole).sum())
         .unwrap_or_default();
     let needed = needed.saturating_sub(there);
-    let free = found.f_bavail.saturating_mul(found.f_frsize);
     if needed > free {
         checked.problem(
             Failure::new(

@@ -19,10 +19,11 @@ use std::{
 };
 
 use arkstream_format::{ChromaSummary, Digest};
+use arkstream_pipeline::os;
 use rusqlite::{Connection, types::ValueRef};
 
 use super::durable::beside;
-use crate::{DATABASE, claim::Claim, directory, summary, verify::open_read_only};
+use crate::{DATABASE, claim::Claim, summary, verify::open_read_only};
 
 /// How long a writer may keep the database from being read.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -165,7 +166,9 @@ fn add_value(value: ValueRef<'_>, hasher: &mut blake3::Hasher) {
 /// Bytes 18 and 19 of an SQLite file are 2 in WAL mode.
 fn is_in_wal_mode(database: &Path) -> io::Result<bool> {
     let mut head = Vec::new();
-    directory::open(database)?.take(20).read_to_end(&mut head)?;
+    os::open_to_read(database)?
+        .take(20)
+        .read_to_end(&mut head)?;
     Ok(head.get(18) == Some(&2))
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The bundle crate keeps the crash-safe operations on bundles. They replace one file by another;
 //! what a restore of Chroma needs is to exchange two whole directories in one step, and this crate
-//! cannot import `bundle`. So the two system calls stand here, through `rustix`.
+//! cannot import `bundle`. So this stands here, on the calls of [`os`].
 //!
 //! Durability: a rename counts only once the folders on both sides are synced. [`Moves::rename`]
 //! does not sync, so that a switch of many entries syncs once a phase; its callers MUST call
@@ -10,17 +10,12 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
-use arkstream_pipeline::{Failure, FailureKind, fault, is_no_space};
-use rustix::{
-    fs::{CWD, RenameFlags},
-    io::Errno,
-};
+use arkstream_pipeline::{Failure, FailureKind, fault, is_no_space, os};
 
 /// How directories are moved.
 #[derive(Clone, Debug)]
@@ -46,7 +41,7 @@ impl Moves {
     /// Gives a file or folder another name. Not synced.
     pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), Failure> {
         self.step()
-            .and_then(|()| Ok(rustix::fs::rename(from, to)?))
+            .and_then(|()| os::rename(from, to))
             .map_err(|error| {
                 let attempted = format!("rename {} to {}", from.display(), to.display());
                 refused(attempted, error)
@@ -59,14 +54,7 @@ impl Moves {
         if !self.exchange {
             return Ok(false);
         }
-        let exchanged = self.step().and_then(|()| {
-            let flags = RenameFlags::EXCHANGE;
-            match rustix::fs::renameat_with(CWD, one, CWD, other, flags) {
-                Ok(()) => Ok(true),
-                Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => Ok(false),
-                Err(error) => Err(error.into()),
-            }
-        });
+        let exchanged = self.step().and_then(|()| os::exchange(one, other));
         exchanged.map_err(|error| {
             let attempted = format!("exchange {} and {}", one.display(), other.display());
             refused(attempted, error)
@@ -113,9 +101,7 @@ impl Moves {
 
 /// Makes renames, new files and removals in a folder durable.
 pub(super) fn sync_folder(folder: &Path) -> Result<(), Failure> {
-    File::open(folder)
-        .and_then(|opened| opened.sync_all())
-        .map_err(|error| refused(format!("sync {}", folder.display()), error))
+    os::sync_folder(folder).map_err(|error| refused(format!("sync {}", folder.display()), error))
 }
 
 /// Replaces a small file as a whole, durably. A crash leaves the former content or the new one.
@@ -123,20 +109,17 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let temporary = beside(path, ".tmp");
     let written = fault::point("chroma.record")
         .and_then(|()| {
-            OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&temporary)
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(true);
+            os::create_with_mode(&mut options, 0o600).open(&temporary)
         })
         .and_then(|mut file| {
             file.write_all(bytes)?;
             file.sync_all()
         });
     written.map_err(|error| refused(format!("write {}", temporary.display()), error))?;
-    rustix::fs::rename(&temporary, path)
-        .map_err(|error| refused(format!("write {}", path.display()), error.into()))?;
+    os::rename(&temporary, path)
+        .map_err(|error| refused(format!("write {}", path.display()), error))?;
     sync_folder(parent_of(path))
 }
 

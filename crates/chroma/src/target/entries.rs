@@ -17,7 +17,6 @@ use std::{
     collections::BTreeSet,
     ffi::{OsStr, OsString},
     fs, io,
-    os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
 };
 
@@ -61,7 +60,10 @@ impl Journal {
         let mut known = lines.next() == Some(TITLE);
         for line in lines.filter(|line| !line.is_empty()) {
             let (side, name) = line.split_at(1);
-            let name = OsString::from_vec(name.to_vec());
+            let Some(name) = name_of(name) else {
+                known = false;
+                break;
+            };
             match side {
                 b"-" => journal.former.insert(name),
                 b"+" => journal.staged.insert(name),
@@ -84,7 +86,7 @@ impl Journal {
         for (side, names) in [(b'-', &self.former), (b'+', &self.staged)] {
             for name in names {
                 bytes.extend([0, side]);
-                bytes.extend(name.as_bytes());
+                bytes.extend(name.as_encoded_bytes());
             }
         }
         bytes.push(0);
@@ -268,6 +270,19 @@ impl Switch for Entries {
             ),
         ]
     }
+}
+
+/// The name that was written as these bytes.
+#[cfg(unix)]
+fn name_of(bytes: &[u8]) -> Option<OsString> {
+    use std::os::unix::ffi::OsStringExt as _;
+    Some(OsString::from_vec(bytes.to_vec()))
+}
+
+/// The name that was written as these bytes; names that are no Unicode cannot be read again.
+#[cfg(windows)]
+fn name_of(bytes: &[u8]) -> Option<OsString> {
+    std::str::from_utf8(bytes).ok().map(OsString::from)
 }
 
 /// The names in a folder.

@@ -12,10 +12,9 @@ use std::{
 
 use arkstream_format::{Component, Digest, Manifest, Member, member_names};
 
-use crate::{
-    DATABASE,
-    directory::{self, is_alien},
-};
+use arkstream_pipeline::os;
+
+use crate::{DATABASE, directory::is_alien};
 
 /// One file of the bundle's Chroma directory.
 #[derive(Clone, Debug)]
@@ -70,6 +69,7 @@ pub(super) fn faults(wanted: &[Wanted]) -> Vec<String> {
 
 fn is_safe(path: &str) -> bool {
     !path.contains('\0')
+        && os::check_nameable(path).is_ok()
         && !path
             .split('/')
             .next()
@@ -95,7 +95,7 @@ pub(super) struct ReadBack {
 
 /// Reads a file and holds it against its member, chunk by chunk.
 pub(super) fn read_back(path: &Path, member: &Member) -> io::Result<ReadBack> {
-    let mut file = directory::open(path)?;
+    let mut file = os::open_to_read(path)?;
     let mut hasher = blake3::Hasher::new();
     let mut matches = true;
     let mut buffer = Vec::new();
@@ -116,7 +116,7 @@ pub(super) fn read_back(path: &Path, member: &Member) -> io::Result<ReadBack> {
 /// BLAKE3 of all bytes of a file.
 pub(super) fn digest_of(path: &Path) -> io::Result<Digest> {
     let mut hasher = blake3::Hasher::new();
-    hash_rest(&mut directory::open(path)?, &mut hasher)?;
+    hash_rest(&mut os::open_to_read(path)?, &mut hasher)?;
     Ok(Digest(*hasher.finalize().as_bytes()))
 }
 

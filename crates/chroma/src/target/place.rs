@@ -18,13 +18,12 @@
 //! ```
 
 use std::{
-    fs, io,
-    os::unix::fs::MetadataExt,
+    io,
     path::{Path, PathBuf},
 };
 
 use arkstream_format::TargetPlace;
-use arkstream_pipeline::{Failure, FailureKind};
+use arkstream_pipeline::{Failure, FailureKind, os};
 use chrono::{DateTime, Utc};
 
 use super::durable::{beside, exists, parent_of};
@@ -164,7 +163,7 @@ impl Paths {
 
 /// The directory with all links resolved, and whether it is there.
 fn resolve(given: &Path) -> Result<(PathBuf, bool), Failure> {
-    let resolved = match fs::canonicalize(given) {
+    let resolved = match os::canonical(given) {
         Ok(path) if path.is_dir() => (path, true),
         Ok(_) => return Err(unusable(given, "it is not a directory")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -178,7 +177,7 @@ fn resolve(given: &Path) -> Result<(PathBuf, bool), Failure> {
                 Some(parent) if !parent.as_os_str().is_empty() => parent,
                 _ => Path::new("."),
             };
-            let parent = fs::canonicalize(parent).map_err(|error| {
+            let parent = os::canonical(parent).map_err(|error| {
                 unusable(
                     given,
                     format!("the folder {} is not there: {error}", parent.display()),
@@ -210,9 +209,9 @@ pub(super) fn is_mount_point(directory: &Path) -> Result<bool, Failure> {
     if is_marked_as_mount(directory) {
         return Ok(true);
     }
-    let here = fs::metadata(directory).map_err(failed)?;
-    let above = fs::metadata(parent_of(directory)).map_err(failed)?;
-    Ok(here.dev() != above.dev())
+    let here = os::id_at(directory).map_err(failed)?;
+    let above = os::id_at(parent_of(directory)).map_err(failed)?;
+    Ok(here.device != above.device)
 }
 
 /// Whether the kernel says so: the only sign of a mount from the same file system.
@@ -238,6 +237,8 @@ fn is_marked_as_mount(_: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const ID: &str = "0123456789abcdef";

@@ -14,9 +14,9 @@
 //!
 //! A directory that is neither side (somebody put it there since) is never removed.
 
-use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
+use std::{io, path::Path};
 
-use arkstream_pipeline::{Failure, FailureKind, Standing};
+use arkstream_pipeline::{Failure, FailureKind, Standing, os};
 
 use super::{
     durable::{self, Moves, beside, exists, parent_of, sync_folder},
@@ -289,8 +289,8 @@ impl Switch for Siblings {
 
 /// The inode under a name, whatever it is.
 pub(super) fn inode(path: &Path) -> Result<Option<u64>, Failure> {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) => Ok(Some(metadata.ino())),
+    match os::id_of_name(path) {
+        Ok(id) => Ok(Some(id.inode)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(durable::refused(
             format!("look at {}", path.display()),

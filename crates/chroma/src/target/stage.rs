@@ -13,15 +13,18 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use arkstream_format::{Component, Member};
-use arkstream_pipeline::{Event, Failure, FailureKind, Restoring, fault, whole_chunks};
+use arkstream_pipeline::{
+    Event, Failure, FailureKind, Restoring, fault,
+    os::{self, Owner},
+    whole_chunks,
+};
 
 use super::{
     durable::{self, parent_of, refused, sync_folder},
@@ -34,7 +37,7 @@ use crate::{DATABASE, copy::blocking};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Dress {
     /// Owner and group, where they have to be those of a directory before.
-    pub(super) owner: Option<(u32, u32)>,
+    pub(super) owner: Option<Owner>,
     folders: u32,
     /// Absent: as in the bundle.
     files: Option<u32>,
@@ -48,9 +51,9 @@ impl Dress {
             Ok(live) if paths.existed => {
                 let like = database.as_ref().unwrap_or(&live);
                 Self {
-                    owner: Some((like.uid(), like.gid())),
-                    folders: live.mode() & 0o7777,
-                    files: database.as_ref().map(|file| file.mode() & 0o7777),
+                    owner: os::owner(like),
+                    folders: os::mode(&live),
+                    files: database.as_ref().map(os::mode),
                 }
             }
             _ => {
@@ -70,13 +73,12 @@ impl Dress {
 
     fn put_on(&self, path: &Path, mode: u32) -> Result<(), Failure> {
         let dressed = || -> io::Result<()> {
-            if let Some((owner, group)) = self.owner {
-                let here = fs::symlink_metadata(path)?;
-                if (here.uid(), here.gid()) != (owner, group) {
-                    give_to(path, owner, group)?;
-                }
+            if let Some(owner) = self.owner
+                && os::owner(&fs::symlink_metadata(path)?) != Some(owner)
+            {
+                give_to(path, owner)?;
             }
-            fs::set_permissions(path, Permissions::from_mode(mode & 0o7777))
+            os::set_mode(path, mode)
         };
         dressed()
             .map_err(|error| refused(format!("set owner and mode of {}", path.display()), error))
@@ -84,10 +86,10 @@ impl Dress {
 }
 
 /// Only root may give files away; the check has said so. The group may still be possible.
-fn give_to(path: &Path, owner: u32, group: u32) -> io::Result<()> {
+fn give_to(path: &Path, owner: Owner) -> io::Result<()> {
     let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
-    match std::os::unix::fs::lchown(path, Some(owner), Some(group)) {
-        Err(error) if denied(&error) => match std::os::unix::fs::lchown(path, None, Some(group)) {
+    match os::give(path, owner, false) {
+        Err(error) if denied(&error) => match os::give(path, owner, true) {
             Err(error) if denied(&error) => Ok(()),
             other => other,
         },
@@ -187,13 +189,8 @@ fn open(path: &Path, member: &Member) -> Result<(File, usize), Failure> {
     let failed = |error| refused(format!("create {}", path.display()), error);
     let options = |create_new: bool| {
         let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .create_new(create_new)
-            .mode(0o600);
-        options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
-        options.open(path)
+        options.read(true).write(true).create_new(create_new);
+        os::open_no_follow(os::create_with_mode(&mut options, 0o600), path)
     };
     // What cannot be opened as a file, or has been dressed for another user, is written anew.
     if fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
@@ -254,7 +251,7 @@ fn folders(wanted: &[Wanted]) -> BTreeSet<&str> {
 
 fn make_folder(path: &Path) -> Result<(), Failure> {
     let failed = |error| refused(format!("create the folder {}", path.display()), error);
-    match DirBuilder::new().mode(0o700).create(path) {
+    match os::folder_with_mode(&mut DirBuilder::new(), 0o700).create(path) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             match fs::symlink_metadata(path) {

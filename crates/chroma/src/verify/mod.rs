@@ -41,6 +41,8 @@ use std::{
 
 pub(crate) use sqlite::open_read_only;
 
+use arkstream_pipeline::os;
+
 use crate::{DATABASE, directory};
 
 /// The files of a Chroma directory, wherever they lie.
@@ -158,7 +160,7 @@ impl ChromaFiles for DirectoryFiles {
     }
 
     fn open(&self, path: &str) -> io::Result<Box<dyn Read + '_>> {
-        let file: File = directory::open(&self.directory.join(path))?;
+        let file: File = os::open_to_read(&self.directory.join(path))?;
         Ok(Box::new(file))
     }
 }

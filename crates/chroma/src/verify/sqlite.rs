@@ -1,8 +1,6 @@
 //! What SQLite holds, read without changing anything.
 
-use std::{
-    ffi::OsString, fmt::Write as _, fs, os::unix::ffi::OsStrExt, path::Path, time::Duration,
-};
+use std::{ffi::OsString, fmt::Write as _, fs, path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, types::ValueRef};
 
@@ -311,7 +309,7 @@ pub(super) fn unreadable(check: &'static str, error: &rusqlite::Error) -> Proble
 /// write-ahead log, which creates no file beside it.
 pub(crate) fn open_read_only(path: &Path, as_it_stands: bool) -> rusqlite::Result<Connection> {
     let mut uri = OsString::from("file:");
-    for byte in path.as_os_str().as_bytes() {
+    for byte in path.as_os_str().as_encoded_bytes() {
         match byte {
             b'/' | b'-' | b'_' | b'.' | b'~' => uri.push(char::from(*byte).to_string()),
             byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte).to_string()),

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::Path};
 
 use serde_json::{Value, json};
 
-use arkstream_pipeline::Failure;
+use arkstream_pipeline::{Failure, FailureKind, os};
 use arkstream_postgres::{ConnectSpec, Session, all_pg_dumps, find_pg_dump, server_info};
 
 use crate::{
@@ -186,21 +186,19 @@ fn look_at_tools(args: &DoctorArgs, findings: &mut Findings) {
 fn look_at_output(folder: &Path, findings: &mut Findings) {
     let name = "output folder";
     let shown = folder.display();
-    #[cfg(unix)]
-    {
-        if let Err(error) = rustix::fs::access(folder, rustix::fs::Access::WRITE_OK) {
-            let failure = Failure::io(
-                arkstream_pipeline::FailureKind::Refused,
-                format!("write to {shown}"),
-                error.into(),
-            );
-            return findings.bad(name, &failure);
-        }
-        if let Ok(space) = rustix::fs::statvfs(folder) {
-            let free = space.f_bavail * space.f_frsize;
-            let how = format!("{shown}, {} free", units::size(free));
-            return findings.good_exactly(name, how, &[("free_bytes", free)]);
-        }
+    if let Err(error) = os::check_folder_writable(folder) {
+        let attempted = format!("write to {shown}");
+        let failure = Failure::io(FailureKind::Refused, attempted, error);
+        return findings.bad(name, &failure);
+    }
+    if os::user().is_none() {
+        let how =
+            "this system has no owner and mode: bundles may be read by whoever may read the folder";
+        findings.note(name, how);
+    }
+    if let Ok(Some(os::Space { free, .. })) = os::free_space(folder) {
+        let how = format!("{shown}, {} free", units::size(free));
+        return findings.good_exactly(name, how, &[("free_bytes", free)]);
     }
     findings.good(name, shown.to_string());
 }

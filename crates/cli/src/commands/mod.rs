@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod base;
 pub(crate) mod copy;
+#[cfg(unix)]
 pub(crate) mod demo;
 pub(crate) mod diff;
 pub(crate) mod doctor;

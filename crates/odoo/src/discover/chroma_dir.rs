@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use arkstream_pipeline::{Failure, FailureKind};
+use arkstream_pipeline::{Failure, FailureKind, os};
 
 const DATABASE: &str = "chroma.sqlite3";
 
@@ -51,7 +51,7 @@ pub fn find_chroma_dir(search: &ChromaSearch) -> Result<PathBuf, Failure> {
     let found: BTreeMap<PathBuf, &PathBuf> = candidates
         .iter()
         .filter(|candidate| candidate.join(DATABASE).is_file())
-        .filter_map(|candidate| Some((fs::canonicalize(candidate).ok()?, candidate)))
+        .filter_map(|candidate| Some((os::canonical(candidate).ok()?, candidate)))
         .collect();
     let mut real = found.keys();
     let why = match (real.next(), real.next()) {

@@ -349,7 +349,7 @@ impl ConnectSpec {
             passfile: parameters
                 .get("passfile")
                 .map(PathBuf::from)
-                .or_else(|| Some(Path::new(&env("HOME")?).join(".pgpass"))),
+                .or_else(|| passfile::default_path(env)),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
@@ -20,6 +20,14 @@ pub(crate) enum Lookup {
     NotFound,
     /// The file was not read, and why.
     Refused(String),
+}
+
+/// Where the file is when nobody names it: in the home folder, on Windows in that of applications.
+pub(super) fn default_path(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    if cfg!(windows) {
+        return Some(Path::new(&env("APPDATA")?).join("postgresql/pgpass.conf"));
+    }
+    Some(Path::new(&env("HOME")?).join(".pgpass"))
 }
 
 /// Looks for the password of one connection.

@@ -16,7 +16,7 @@ use serde_json::json;
 use arkstream_bundle::{BundleFile, LedgerFolder, records};
 use arkstream_format::{Component, RestorePhase, RestoreRecord};
 use arkstream_pipeline::{
-    Budget, BundleReader, Cancel, Checked, Event, Failure, FailureKind, Restoring,
+    Budget, BundleReader, Cancel, Checked, Event, Failure, FailureKind, Restoring, os,
 };
 use arkstream_restorer::{Ledger, Recovered, Restore, Staged, describe, forget, recover, undo};
 
@@ -71,9 +71,7 @@ pub(crate) async fn run(args: RestoreArgs) -> Result<Code, Failure> {
     }
     let targets = targets::open(&args, &components, &restoring, &state)?;
     announce(&restoring, &components);
-    let name = args
-        .bundle
-        .canonicalize()
+    let name = os::canonical(&args.bundle)
         .unwrap_or_else(|_| args.bundle.clone())
         .display()
         .to_string();
@@ -322,6 +320,11 @@ fn unresolved_state_dir(named: Option<&Path>) -> Result<PathBuf, Failure> {
     }
     let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     if let Some(dir) = var("XDG_STATE_HOME") {
+        return Ok(PathBuf::from(dir).join("arkstream"));
+    }
+    if cfg!(windows)
+        && let Some(dir) = var("LOCALAPPDATA")
+    {
         return Ok(PathBuf::from(dir).join("arkstream"));
     }
     match var("HOME") {

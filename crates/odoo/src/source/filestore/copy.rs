@@ -3,13 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arkstream_format::{Component, Compression, FileProof, Proof, member_names};
 use arkstream_pipeline::{
     Budget, Event, Failure, FailureKind, MemberFacts, MemberSpec, PendingReceipt, Run, file_proof,
+    os,
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -265,8 +265,8 @@ fn open(dir: &Path, path: &Path) -> io::Result<Option<Open>> {
     let metadata = file.metadata()?;
     Ok(Some(Open {
         modified_at: metadata.modified().map(DateTime::from).unwrap_or_default(),
-        mode: metadata.permissions().mode() & 0o7777,
-        proof: file_proof(&metadata),
+        mode: os::mode(&metadata),
+        proof: file_proof(&os::state_of(&file)?),
         hasher: Sha1::new(),
         file,
     }))

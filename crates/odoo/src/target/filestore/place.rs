@@ -5,13 +5,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use arkstream_format::Member;
-use arkstream_pipeline::{BundleReader, Failure, FailureKind, fault, whole_chunks};
-use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
-use rustix::io::Errno;
+use arkstream_pipeline::{BundleReader, Failure, FailureKind, fault, os, whole_chunks};
 use sha1::{Digest as _, Sha1};
 
 /// What stands under a name.
@@ -24,10 +21,7 @@ pub(super) enum Found {
 
 /// Whose files a filestore has.
 #[derive(Clone, Debug)]
-pub(super) struct Owner {
-    uid: u32,
-    gid: u32,
-}
+pub(super) struct Owner(Option<os::Owner>);
 
 impl Owner {
     /// The owner of a folder, or of the nearest folder above that exists.
@@ -40,18 +34,14 @@ impl Owner {
                 error,
             )
         })?;
-        Ok(Self {
-            uid: metadata.uid(),
-            gid: metadata.gid(),
-        })
+        Ok(Self(os::owner(&metadata)))
     }
 
     /// Hands a path to the owner; only root can give files away, everybody else's are their own.
     fn give(&self, path: &Path) -> io::Result<()> {
-        if rustix::process::geteuid().is_root() {
-            chown(path, Some(self.uid), Some(self.gid))
-        } else {
-            Ok(())
+        match self.0 {
+            Some(owner) if os::user() == Some(0) => os::give(path, owner, false),
+            _ => Ok(()),
         }
     }
 }
@@ -95,12 +85,8 @@ pub(super) fn check_folder(dir: &Path) -> Result<(), Failure> {
             format!("{} is no folder", folder.display()),
         ));
     }
-    rustix::fs::access(
-        folder,
-        rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
-    )
-    .map_err(|error| {
-        Failure::io(FailureKind::Refused, attempted, io::Error::from(error))
+    os::check_folder_writable(folder).map_err(|error| {
+        Failure::io(FailureKind::Refused, attempted, error)
             .help("run as the user that Odoo runs as, or as root")
     })
 }
@@ -108,10 +94,9 @@ pub(super) fn check_folder(dir: &Path) -> Result<(), Failure> {
 /// There must be room for that many bytes.
 pub(super) fn check_space(dir: &Path, bytes: u64) -> Result<(), Failure> {
     let existing = dir.ancestors().find(|folder| folder.exists());
-    let Ok(stat) = rustix::fs::statvfs(existing.unwrap_or(dir)) else {
+    let Ok(Some(os::Space { free, .. })) = os::free_space(existing.unwrap_or(dir)) else {
         return Ok(());
     };
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     if free < bytes {
         return Err(Failure::new(
             FailureKind::NoSpace,
@@ -263,13 +248,12 @@ pub(super) fn write(
 /// Opens a staged file behind the chunks that it has already, hashes them, and says how many these are.
 fn open(path: &Path, member: &Member, hasher: &mut Sha1) -> io::Result<(File, usize)> {
     let options = |create_new: bool| {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(create_new)
-            .mode(0o644 & member.mode)
-            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-            .open(path)
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(create_new);
+        os::open_no_follow(
+            os::create_with_mode(&mut options, 0o644 & member.mode),
+            path,
+        )
     };
     if fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
         && let Ok(mut file) = options(false)
@@ -296,11 +280,9 @@ pub(super) fn write_list(list: &Path, names: &[&str]) -> Result<(), Failure> {
         fs::create_dir_all(folder).map_err(failed)?;
     }
     fault::point("file.list").map_err(failed)?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    let mut file = os::create_with_mode(&mut options, 0o600)
         .open(list)
         .map_err(failed)?;
     let mut text = names.join("\n");
@@ -318,11 +300,9 @@ pub(super) fn put(staging: &Path, dir: &Path, name: &str, owner: &Owner) -> Resu
         create_folder(folder, owner)?;
     }
     fault::check("file.named")?;
-    let moved = match renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-            fs::hard_link(&from, &to).and_then(|()| fs::remove_file(&from))
-        }
-        outcome => outcome.map_err(io::Error::from),
+    let moved = match os::rename_if_free(&from, &to) {
+        Ok(false) => fs::hard_link(&from, &to).and_then(|()| fs::remove_file(&from)),
+        outcome => outcome.map(drop),
     };
     match moved {
         Ok(()) => Ok(()),
@@ -359,7 +339,7 @@ pub(super) fn sync(dir: &Path, names: &[String]) -> Result<(), Failure> {
 
 fn sync_folder(folder: Option<&Path>) -> io::Result<()> {
     match folder {
-        Some(folder) => File::open(folder)?.sync_all(),
+        Some(folder) => os::sync_folder(folder),
         None => Ok(()),
     }
 }

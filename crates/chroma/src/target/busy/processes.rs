@@ -1,11 +1,9 @@
-//! Who holds a Chroma directory open.
+//! Who holds a directory open, found out by looking at processes and locks.
 //!
-//! A Chroma that runs keeps its files open: after a switch it would go on writing into the former
-//! ones, and everything it acknowledges would be lost. Its files are found in `/proc/<pid>/fd` and
-//! `/proc/<pid>/maps`, by device and inode, so that another mount namespace (a container) hides
-//! nothing. Processes of other users may be out of sight; the locks of SQLite show those that are
-//! reading or writing at this moment. `F_GETLK` asks for them and takes none: `BEGIN IMMEDIATE`
-//! would roll back an interrupted write, and a check changes nothing.
+//! The files are found in `/proc/<pid>/fd` and `/proc/<pid>/maps`, by device and inode, so that another
+//! mount namespace (a container) hides nothing. Processes of other users may be out of sight; the locks
+//! of SQLite show those that are reading or writing at this moment. `F_GETLK` asks for them and takes
+//! none: `BEGIN IMMEDIATE` would roll back an interrupted write, and a check changes nothing.
 //!
 //! Only files with a name of the directory are looked at, so a dead network mount of another
 //! process cannot stop the search.
@@ -13,54 +11,23 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::{OsStr, OsString},
-    fmt, fs,
+    fs,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::Path,
     time::Duration,
 };
 
-use arkstream_pipeline::Failure;
+use arkstream_pipeline::{Failure, os};
 use rustix::process::{Flock, FlockType};
 
-use super::durable::beside;
-use crate::{
-    DATABASE,
-    claim::Claim,
-    directory::{self, is_alien},
-};
+use super::{super::durable::beside, Found, Holder};
+use crate::{DATABASE, claim::Claim, directory::is_alien};
 
 /// How long another part of this process may keep the database.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What was found.
-#[derive(Debug)]
-pub(super) struct Found {
-    /// Everybody who holds something open.
-    pub(super) holders: Vec<Holder>,
-    /// Processes of the directory's owner that this user may not look at; `None` where the system does
-    /// not tell who holds files open.
-    pub(super) unseen: Option<usize>,
-}
-
-/// A process that holds the directory open.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Holder {
-    pid: Option<u32>,
-    command: String,
-    what: String,
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.pid {
-            Some(pid) => write!(f, "process {pid} ({}) {}", self.command, self.what),
-            None => write!(f, "{} {}", self.command, self.what),
-        }
-    }
-}
-
 /// Looks for everybody but this process. A directory that is not there is held by nobody.
-pub(super) fn holders(directory: &Path) -> Result<Found, Failure> {
+pub(in super::super) fn holders(directory: &Path) -> Result<Found, Failure> {
     let Ok(metadata) = fs::metadata(directory) else {
         return Ok(Found {
             holders: Vec::new(),
@@ -212,7 +179,7 @@ fn locked_by(file: &Path) -> Lock {
         Ok(None) => return Lock::Somebody("another part of this process"),
         Err(_) => return Lock::None,
     };
-    let lock = directory::open(file)
+    let lock = os::open_to_read(file)
         .ok()
         .and_then(|opened| {
             let every_byte = Flock::from(FlockType::WriteLock);
