@@ -1,12 +1,14 @@
 //! What a run finds at its output, and what it leaves there when it does not come to its end.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::fs;
+#[cfg(target_os = "linux")]
+use std::{path::PathBuf, process::Command};
 
 use arkstream_bundle::{BundleWriter, Leftover, read_journal};
 use arkstream_format::Compression;
 use arkstream_pipeline::{BundleSink, FailureKind, MemberFacts, Sink};
 
-use crate::common::{beginning, manifest, no_wait, noise, rows, spec, text, writer};
+use crate::common::{beginning, manifest, no_wait, spec, text, writer};
 
 #[tokio::test]
 async fn a_second_run_on_the_same_output_is_refused() {
@@ -103,6 +105,8 @@ async fn a_journal_left_behind_by_a_kill_after_publishing_is_no_leftover() {
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_reaches_everybody_who_waits() {
+    use crate::common::{noise, rows};
+
     let folder = tempfile::tempdir().unwrap();
     let mounted = Command::new("mount")
         .args(["-t", "tmpfs", "-o", "size=6m", "tmpfs"])
@@ -137,8 +141,10 @@ async fn a_full_disk_reaches_everybody_who_waits() {
 }
 
 /// Takes a file system away again, whatever happens.
+#[cfg(target_os = "linux")]
 struct Unmount(PathBuf);
 
+#[cfg(target_os = "linux")]
 impl Drop for Unmount {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
