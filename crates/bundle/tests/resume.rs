@@ -267,7 +267,7 @@ async fn what_nobody_keeps_or_replaces_is_not_in_the_bundle() {
 async fn a_proof_that_came_later_outlives_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let paths = paths_in(folder.path());
-    let contents = contents();
+    let mut contents = contents();
     let (writer, _) = open(&paths, false).await;
     write(&writer, &contents, None).await;
     let proof = Proof::File(FileProof {
@@ -287,7 +287,9 @@ async fn a_proof_that_came_later_outlives_a_kill() {
     let (writer, _) = open(&paths, false).await;
     let kept = writer.keep("e/part-00000.parquet", None).await.unwrap();
     assert_eq!(kept.unwrap().proof, Some(proof.clone()));
+    let kept = contents.remove("e/part-00000.parquet").unwrap();
     write(&writer, &contents, None).await;
+    contents.insert("e/part-00000.parquet".to_owned(), kept);
     let published = writer.publish(manifest()).await.unwrap();
     check(&published, &contents);
     check_indexes(&published, &contents).await;

@@ -306,23 +306,24 @@ async fn loose_references_are_counted_and_dangling_ones_told() {
     assert_eq!(docs.dangling, missing);
 }
 
+/// How often a table was read as a whole.
+async fn scans(stack: &Stack, table: &str) -> u64 {
+    // What a connection read is counted when it ends.
+    while stack.ask("count(*) FROM pg_stat_activity WHERE application_name LIKE 'arkstream%'")
+        != "0"
+    {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let scans = format!("seq_scan FROM pg_stat_user_tables WHERE relname = '{table}'");
+    stack.ask(&scans).parse().unwrap()
+}
+
 #[tokio::test]
 async fn who_is_referred_to_is_asked_once_and_not_in_every_query() {
     let stack = Stack::build();
-    let scans = || {
-        // What a connection read is counted when it ends.
-        while stack.ask("count(*) FROM pg_stat_activity WHERE application_name LIKE 'arkstream%'")
-            != "0"
-        {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        let scans =
-            stack.ask("seq_scan FROM pg_stat_user_tables WHERE relname = 'sam_mode_context'");
-        scans.parse::<u64>().unwrap()
-    };
-    let before = scans();
+    let before = scans(&stack, "sam_mode_context").await;
     drop(whole(&stack).await);
-    let read = scans() - before;
+    let read = scans(&stack, "sam_mode_context").await - before;
     // Its rows, what proves them, its references, and users that it names.
     assert!((3..=8).contains(&read), "{read} times");
 }

@@ -82,10 +82,6 @@ impl Earlier {
         })
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.parts.is_empty()
-    }
-
     /// Names that members of a folder have: none of them is given to a new part, or a part that is kept
     /// later would meet its own name.
     pub(super) fn names(&self, member_dir: &str) -> BTreeSet<String> {

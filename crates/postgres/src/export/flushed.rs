@@ -1,8 +1,8 @@
 //! Whether what the snapshot sees is on the server's disk.
 //!
-//! Row versions prove nothing before that is known. On a server where nothing happens it takes more than
-//! half a second, so rows are read meanwhile: parts are written without their versions, which are added to
-//! their proofs as soon as they mean something.
+//! Before that is known, row versions prove nothing to a later run. On a server where nothing happens it takes
+//! more than half a second, so rows are read meanwhile: parts are written without their versions, which are
+//! added to their proofs as soon as they mean something. What an earlier run proved was on the disk then.
 
 use std::time::{Duration, Instant};
 

@@ -104,7 +104,7 @@ async fn read_all(
     flushed: Flushed,
 ) -> (Vec<Session>, Result<Vec<TableEntry>, Failure>) {
     let share = setting.run.budget.bytes() / sessions.len().max(1) as u64;
-    let tables = match plan::plan(setting, &sessions, tasks, share, &flushed).await {
+    let tables = match plan::plan(setting, &sessions, tasks, share).await {
         Ok(tables) => Arc::new(tables),
         Err(failure) => return (sessions, Err(failure)),
     };

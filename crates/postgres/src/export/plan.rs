@@ -9,7 +9,6 @@ use tokio_postgres::Client;
 
 use super::definition;
 use super::earlier::{Earlier, reuse};
-use super::flushed::Flushed;
 use super::ranges::{Part, Parts, Range, Relation, Work, relations_of, select};
 use super::versions::ask_all;
 use super::{DurablePart, Setting};
@@ -50,7 +49,6 @@ pub(super) async fn plan(
     sessions: &[Session],
     tasks: Vec<TableTask>,
     share: u64,
-    flushed: &Flushed,
 ) -> Result<Vec<Table>, Failure> {
     let (client, options) = (setting.coordinator, setting.options);
     let version = server_version(client).await?;
@@ -63,15 +61,9 @@ pub(super) async fn plan(
         .flat_map(|task| task.table.leaves.iter().chain([&task.table.table]))
         .map(|table| table.oid)
         .collect();
-    let mut definitions = definition::read(client, &oids).await?;
+    let definitions = definition::read(client, &oids).await?;
     let stored = read_stored(client, oids).await?;
     let earlier = Earlier::of(setting).await?;
-    // Where nothing can be kept, the first rows need not wait for it.
-    if !earlier.is_empty() && !flushed.wait().await {
-        for definition in definitions.values_mut() {
-            definition.versioned = false;
-        }
-    }
     let mut drafts = Vec::with_capacity(tasks.len());
     for mut task in tasks {
         let (columns, columns_left_out) = columns(client, &task).await?;

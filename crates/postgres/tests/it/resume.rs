@@ -300,6 +300,19 @@ async fn values_that_depend_on_a_catalog_are_compared_and_not_trusted() {
     }
 }
 
+/// Rows are read before the server's WAL writer has written what the snapshot sees; their versions prove
+/// something all the same, for the proofs wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn row_versions_are_proven_of_rows_that_were_read_before_their_commit_was_on_disk() {
+    let mut world = World::new(server(), "unflushed");
+    world.sql("ALTER DATABASE unflushed SET synchronous_commit = off");
+    world.sql("UPDATE plain SET v = v || 'x'");
+    world.export().await;
+    let entries = world.export().await;
+    let (kept, parts) = kept(&entries, "plain", KeptBy::RowVersions);
+    assert!(kept == parts && parts > 5, "{kept} of {parts}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn new_blocks_become_new_parts_and_the_last_one_is_kept() {
     let mut world = World::new(server(), "grown");
