@@ -207,7 +207,8 @@ async fn an_interrupted_dump_leaves_no_child_behind() {
     let cancel = setting.cancel.clone();
     let seen = pid_file.clone();
     tokio::spawn(async move {
-        while !seen.exists() {
+        // The shell makes the file before it writes the number.
+        while !std::fs::read_to_string(&seen).is_ok_and(|pid| pid.ends_with('\n')) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         cancel.raise();

@@ -304,8 +304,10 @@ async fn values_that_depend_on_a_catalog_are_compared_and_not_trusted() {
 /// something all the same, for the proofs wait for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn row_versions_are_proven_of_rows_that_were_read_before_their_commit_was_on_disk() {
-    let mut world = World::new(server(), "unflushed");
-    world.sql("ALTER DATABASE unflushed SET synchronous_commit = off");
+    let server = Server::start(ServerOptions::default()).unwrap();
+    let mut world = World::new(&server, "unflushed");
+    world.sql("ALTER SYSTEM SET wal_writer_delay = '500ms'");
+    world.sql("SELECT pg_reload_conf(); ALTER DATABASE unflushed SET synchronous_commit = off");
     world.sql("UPDATE plain SET v = v || 'x'");
     world.export().await;
     let entries = world.export().await;
