@@ -1,6 +1,7 @@
 //! What is to be exported, and how: plain data.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arkstream_columnar::EncodeOptions;
 use arkstream_format::TableRole;
@@ -24,7 +25,7 @@ pub struct VirtualQuery {
 #[derive(Clone, Debug, PartialEq)]
 pub struct TableTask {
     /// The table as it was planned.
-    pub table: CatalogTable,
+    pub table: Arc<CatalogTable>,
     /// Why it is exported.
     pub role: TableRole,
     /// The model, where the table has one.
@@ -45,9 +46,13 @@ pub struct TableTask {
 
 impl TableTask {
     /// All rows and columns of a table.
-    pub fn of_table(table: CatalogTable, role: TableRole, member_dir: impl Into<String>) -> Self {
+    pub fn of_table(
+        table: impl Into<Arc<CatalogTable>>,
+        role: TableRole,
+        member_dir: impl Into<String>,
+    ) -> Self {
         Self {
-            table,
+            table: table.into(),
             role,
             model: None,
             filter: None,

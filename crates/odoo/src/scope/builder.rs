@@ -1,6 +1,9 @@
 //! The growing plan: one entry a table, and the tables of models and relations.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use arkstream_format::{TableRole, member_names};
 use arkstream_postgres::{Catalog, CatalogTable, TableRef, TableTask, VirtualQuery};
@@ -47,6 +50,12 @@ impl<'a> Builder<'a> {
 
     pub(super) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
+    }
+
+    /// A table of the catalog, to be kept.
+    fn shared(&self, table: &CatalogTable) -> Arc<CatalogTable> {
+        let shared = self.catalog.shared(table.table.oid);
+        shared.unwrap_or_else(|| Arc::new(table.clone()))
     }
 
     /// What is planned for a table.
@@ -120,7 +129,7 @@ impl<'a> Builder<'a> {
             .first()
             .map(|model| model.name.clone());
         let dir = format!("{}{}/", member_names::SUPPORT_DIR, table_dir(&table.table));
-        let mut task = TableTask::of_table(table.clone(), TableRole::Support, dir);
+        let mut task = TableTask::of_table(self.shared(table), TableRole::Support, dir);
         task.model = model;
         task.filter = filter;
         task.columns = columns;
@@ -261,7 +270,7 @@ impl<'a> Builder<'a> {
             member_names::MODELS_DIR,
             encoded(&model.name, true)
         );
-        let mut task = TableTask::of_table(table.clone(), TableRole::Model, dir);
+        let mut task = TableTask::of_table(self.shared(table), TableRole::Model, dir);
         task.model = Some(model.name.clone());
         task.annotations = self.registry.annotations(table);
         self.planned.entry(oid).or_insert(task);
@@ -276,7 +285,7 @@ impl<'a> Builder<'a> {
             member_names::RELATIONS_DIR,
             table_dir(&table.table)
         );
-        let mut task = TableTask::of_table(table.clone(), TableRole::Relation, dir);
+        let mut task = TableTask::of_table(self.shared(table), TableRole::Relation, dir);
         task.annotations = self.registry.annotations(table);
         self.planned.entry(table.table.oid).or_insert(task);
         for child in self.heirs(table) {

@@ -188,7 +188,8 @@ mod tests {
             name: name.into(),
             sql: String::new(),
         };
-        let mut table = TableTask::of_query(query, TableRole::Support, "").table;
+        let task = TableTask::of_query(query, TableRole::Support, "");
+        let mut table = CatalogTable::clone(&task.table);
         table.table.schema = "public".into();
         table
     }

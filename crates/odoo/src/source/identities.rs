@@ -76,7 +76,7 @@ fn is_asked(task: &TableTask) -> bool {
         children,
         primary_key,
         ..
-    } = &task.table;
+    } = task.table.as_ref();
     let is_whole_number = task
         .table
         .column("id")

@@ -239,7 +239,7 @@ impl Planned {
         self.scope
             .tasks
             .iter()
-            .map(|task| &task.table)
+            .map(|task| task.table.as_ref())
             .filter(|table| table.table.oid != 0)
     }
 }

@@ -102,7 +102,7 @@ impl Source for ModelsSource {
         let Some(holder) = &mut state.holder else {
             return Err(super::out_of_order("no snapshot has been taken"));
         };
-        let tables: Vec<_> = planned.planned_tables().cloned().collect();
+        let tables: Vec<_> = planned.planned_tables().collect();
         holder.verify_unchanged(&tables).await?;
         let client = holder.coordinator();
         let catalog = read_catalog(client).await?;

@@ -148,7 +148,7 @@ impl SnapshotHolder {
     ///
     /// # Errors
     /// [`FailureKind::Retry`] when a table differs.
-    pub async fn verify_unchanged(&self, planned: &[CatalogTable]) -> Result<(), Failure> {
+    pub async fn verify_unchanged(&self, planned: &[&CatalogTable]) -> Result<(), Failure> {
         let oids: BTreeSet<u32> = planned
             .iter()
             .map(|table| table.table.oid)

@@ -50,7 +50,7 @@ async fn a_rewrite_between_plan_and_lock_starts_the_barrier_again() {
             .await;
         if outcome.is_ok() {
             holder.take().await.unwrap();
-            outcome = holder.verify_unchanged(&[planned]).await;
+            outcome = holder.verify_unchanged(&[&planned]).await;
         }
         let failure = outcome.expect_err(rewrite);
         assert_eq!(failure.kind, FailureKind::Retry, "{rewrite}: {failure}");
@@ -70,7 +70,7 @@ async fn a_rewrite_between_plan_and_lock_starts_the_barrier_again() {
             .await
             .unwrap();
         holder.take().await.unwrap();
-        holder.verify_unchanged(&[planned]).await.unwrap();
+        holder.verify_unchanged(&[&planned]).await.unwrap();
         holder.release().await;
     }
 }
@@ -93,10 +93,7 @@ async fn a_rewrite_after_the_locks_waits_and_the_snapshot_keeps_its_rows() {
             tokio::task::spawn_blocking(move || server().psql(&name, rewrite))
         };
         wait_until_blocked(&name).await;
-        holder
-            .verify_unchanged(std::slice::from_ref(&planned))
-            .await
-            .unwrap();
+        holder.verify_unchanged(&[&planned]).await.unwrap();
 
         let setting = setting(2);
         let options = ExportOptions {
