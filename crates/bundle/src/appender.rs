@@ -387,25 +387,6 @@ impl Appender {
         self.bury(start, self.offset, format!("{}: {reason}", member.name))
     }
 
-    fn prove(&mut self, name: &str, proof: Proof) -> Result<(), Failure> {
-        // It was finished not long ago.
-        let found = self.members.iter_mut().rev().find(|m| m.name == name);
-        let member = found.ok_or_else(|| {
-            let attempted = format!("prove member {name}");
-            Failure::new(
-                FailureKind::Internal,
-                attempted,
-                "there is none of that name",
-            )
-        })?;
-        member.proof = Some(proof);
-        let member = Box::new(member.clone());
-        self.note(&Record::Member {
-            end_offset: end_of(&member),
-            member,
-        })
-    }
-
     fn retract(&mut self, name: &str, reason: &str) -> Result<(), Failure> {
         let found = match self.names.remove(name) {
             true => {

@@ -124,13 +124,32 @@ impl Appender {
         };
         if proof.is_some() && proof != member.proof {
             member.proof = proof;
-            self.note(&Record::Member {
-                end_offset: end_of(&member),
-                member: Box::new(member.clone()),
-            })?;
+            self.note_again(&member)?;
         }
         self.list(member.clone());
         Ok(Some(member))
+    }
+
+    /// Gives a finished member another proof.
+    pub(crate) fn prove(&mut self, name: &str, proof: Proof) -> Result<(), Failure> {
+        // It was finished not long ago.
+        let mut members = self.members.iter_mut().rev();
+        let Some(member) = members.find(|member| member.name == name) else {
+            let attempted = format!("prove member {name}");
+            let why = "there is none of that name";
+            return Err(Failure::new(FailureKind::Internal, attempted, why));
+        };
+        member.proof = Some(proof);
+        let member = member.clone();
+        self.note_again(&member)
+    }
+
+    /// Tells the journal what else is known of a member that it knows.
+    fn note_again(&mut self, member: &Member) -> Result<(), Failure> {
+        self.note(&Record::Member {
+            end_offset: end_of(member),
+            member: Box::new(member.clone()),
+        })
     }
 
     /// What has the name of a member that is about to be written is superseded.

@@ -124,6 +124,16 @@ fn paths_in(folder: &Path) -> OutputPaths {
     OutputPaths::new(&folder.join("bundle.zip"))
 }
 
+fn proof() -> Proof {
+    Proof::File(FileProof {
+        inode: 1,
+        size: 2,
+        mtime_ns: 3,
+        ctime_ns: 4,
+        seen_ns: 5,
+    })
+}
+
 async fn run_killed_often(seed: u64) {
     let mut random = Random::new(seed);
     let folder = tempfile::tempdir().unwrap();
@@ -238,13 +248,7 @@ async fn what_nobody_keeps_or_replaces_is_not_in_the_bundle() {
     let component = spec("", Compression::Stored).component;
     let earlier = writer.earlier(component).await.unwrap();
     assert_eq!(earlier.len(), contents.len() + 2);
-    let proof = Proof::File(FileProof {
-        inode: 1,
-        size: 2,
-        mtime_ns: 3,
-        ctime_ns: 4,
-        seen_ns: 5,
-    });
+    let proof = proof();
     let member = writer
         .keep("c/dump.sql", Some(proof.clone()))
         .await
@@ -270,13 +274,7 @@ async fn a_proof_that_came_later_outlives_a_kill() {
     let mut contents = contents();
     let (writer, _) = open(&paths, false).await;
     write(&writer, &contents, None).await;
-    let proof = Proof::File(FileProof {
-        inode: 6,
-        size: 2,
-        mtime_ns: 3,
-        ctime_ns: 4,
-        seen_ns: 5,
-    });
+    let proof = proof();
     writer
         .prove("e/part-00000.parquet", proof.clone())
         .await

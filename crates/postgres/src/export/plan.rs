@@ -147,6 +147,7 @@ async fn leave_out_bare_rows(setting: &Setting<'_>, task: &mut TableTask) -> Res
         );
     }
     task.filter = Some("false".to_owned());
+    task.cheaper_filter = None;
     Ok(())
 }
 
