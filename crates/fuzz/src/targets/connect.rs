@@ -153,7 +153,7 @@ fn libpq(file: &str, [host, port, dbname, user]: [&str; 4]) -> Option<String> {
         host => host,
     };
     for line in file.split('\n') {
-        let line = line.strip_suffix('\r').unwrap_or(line);
+        let line = line.trim_end_matches('\r');
         if line.is_empty() || line.starts_with('#') {
             continue;
         }

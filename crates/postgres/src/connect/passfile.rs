@@ -70,14 +70,16 @@ pub(super) fn find(text: &str, host: &HostSpec, dbname: &str, user: &str) -> Opt
         Some(host) => host,
     };
     let field = text
-        .lines()
+        .split('\n')
+        // As libpq: however many there are.
+        .map(|line| line.trim_end_matches('\r'))
         .filter(|line| !line.starts_with('#'))
         .find_map(|line| {
             [host, &port, dbname, user]
                 .into_iter()
                 .try_fold(line, |rest, value| take_field(rest, value))
         })?;
-    unescape(field.strip_suffix('\r').unwrap_or(field))
+    unescape(field)
 }
 
 /// The password that the text of a password file has for a connection.

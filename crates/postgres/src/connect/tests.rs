@@ -208,6 +208,8 @@ fn pgpass_lines_match_as_libpq_matches_them() {
         ("h:5432:d:u", "h", None),
         ("#h:5432:d:u:secret", "h", None),
         ("h:5432:d:u:secret\r", "h", Some("secret")),
+        ("h:5432:d:u:secret\r\r\n", "h", Some("secret")),
+        ("h:5432:d:u:secret\\\r\r\n", "h", Some("secret\\")),
         ("\\:\\:1:5432:d:u:secret", "::1", Some("secret")),
         ("localhost:5432:d:u:secret", "", Some("secret")),
         (
