@@ -292,7 +292,8 @@ install_node_packages() {
 install_mdbook() {
   [[ $("$env_dir/tools/bin/mdbook" --version 2>/dev/null) == "mdbook v$mdbook_version" ]] && return
   say "building mdbook $mdbook_version (the first time this takes some minutes)"
-  run "cargo install mdbook" cargo install mdbook --locked --version "$mdbook_version" \
+  # A book of a few pages needs no optimised program.
+  run "cargo install mdbook" cargo install mdbook --debug --locked --version "$mdbook_version" \
     --no-default-features --root "$env_dir/tools"
 }
 
