@@ -3,6 +3,7 @@
 mod based;
 mod compare;
 mod conformance;
+mod cost;
 mod kills;
 mod left_behind;
 mod modes;

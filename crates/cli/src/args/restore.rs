@@ -131,7 +131,7 @@ pub(crate) struct RestoreArgs {
     /// Where the report goes. By default it stands beside the bundle, `BUNDLE.restore-ID.md`.
     #[arg(long, env = "ARKSTREAM_REPORT", value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
-    /// Connections that load at once.  [default: the number of cores, at most 4]
+    /// Connections that load at once, and processes of the server that then compare.  [default: the number of cores, at most 4]
     #[arg(long, short, env = "ARKSTREAM_JOBS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) jobs: Option<u16>,
     /// Bytes that may be in flight, such as 256MiB; at least 32MiB.  [default: 64MiB a job]

@@ -3,15 +3,16 @@
 use arkstream_pipeline::{Failure, FailureKind, Reach};
 use tokio_postgres::Client;
 
-use super::change::change;
-use super::former::Former;
+use super::change::{change, count_all};
+use super::former::{Former, only_new};
 use super::outside::Outside;
 use super::reach::{self, Locking};
 use super::{Applied, ApplyOptions, Key, TableDiff, row_security, run, writable};
 use crate::advisory::Advisory;
 use crate::catalog::Catalog;
 
-/// Writes the undo tables, then applies all differences, in the caller's open transaction.
+/// Applies all differences and writes the undo tables, in the caller's open transaction: what changes or
+/// goes is kept before, what is new is noted when it is there.
 ///
 /// # Errors
 /// [`FailureKind::Refused`] when deletions reach rows outside the differences and
@@ -38,8 +39,10 @@ pub async fn apply(
     reach::contradictions(client, diffs).await?;
     let outside = Outside::new(catalog, &reached);
     let former = Former::create(client, &options.undo_schema).await?;
-    for (number, diff) in diffs.iter().enumerate() {
-        former.keep(client, number, diff).await?;
+    let counts = count_all(client, diffs).await?;
+    for (number, (diff, counts)) in diffs.iter().zip(&counts).enumerate() {
+        let only_new = only_new(diff, counts, &outside);
+        former.keep(client, number, diff, only_new).await?;
     }
     for (number, (table, emptied)) in (diffs.len()..).zip(outside.tables()) {
         let in_diff = diffs
@@ -50,8 +53,8 @@ pub async fn apply(
             .keep_outside(client, number, table, emptied, in_diff)
             .await?;
     }
-    let (tables, keys_rebuilt) = change(client, diffs, &outside, options).await?;
-    former.expect(client).await?;
+    let (tables, keys_rebuilt) = change(client, diffs, &counts, &outside, options).await?;
+    former.expect(client, diffs, &counts, &outside).await?;
     row_security::force(client, &forced).await?;
     Ok(Applied {
         tables,

@@ -24,20 +24,17 @@ pub(super) struct Counts {
 pub(super) async fn change(
     client: &Client,
     diffs: &[TableDiff],
+    counts: &[Counts],
     outside: &Outside<'_>,
     options: &ApplyOptions,
 ) -> Result<(Vec<AppliedTable>, usize), Failure> {
-    let mut counts = Vec::with_capacity(diffs.len());
-    for diff in diffs {
-        counts.push(count_ops(client, diff).await?);
-    }
     let rows: u64 = counts
         .iter()
         .map(|c| c.inserts + c.updates + c.deletes)
         .sum();
     let rebuild = options.strategy_for(rows) == Strategy::RebuildKeys;
     let oids: Vec<u32> = diffs.iter().map(|diff| diff.table.table.oid).collect();
-    let uniques = Uniques::find(client, diffs, &counts, outside).await?;
+    let uniques = Uniques::find(client, diffs, counts, outside).await?;
     let order = Order::new(
         diffs,
         &keys::read(client, &oids).await?,
@@ -46,16 +43,16 @@ pub(super) async fn change(
     );
     order.drop_keys(client).await?;
     uniques.drop(client).await?;
-    let identities = Identities::open(client, diffs, &counts).await?;
+    let identities = Identities::open(client, diffs, counts).await?;
 
     outside.empty(client).await?;
     for component in &order.components {
-        insert(client, diffs, &counts, component).await?;
+        insert(client, diffs, counts, component).await?;
     }
-    for (diff, counts) in diffs.iter().zip(&counts) {
+    for (diff, counts) in diffs.iter().zip(counts) {
         update(client, diff, counts.updates).await?;
     }
-    delete(client, diffs, &counts, outside).await?;
+    delete(client, diffs, counts, outside).await?;
 
     // Tables with events that are put off to the end of the transaction cannot be altered.
     let attempted = "check the constraints that are put off to the end of the transaction";
@@ -65,7 +62,7 @@ pub(super) async fn change(
     order.add_keys(client).await?;
     let tables = diffs
         .iter()
-        .zip(&counts)
+        .zip(counts)
         .map(|(diff, counts)| AppliedTable {
             table: diff.table.table.qualified(),
             inserted: counts.inserts,
@@ -76,7 +73,19 @@ pub(super) async fn change(
     Ok((tables, order.dropped.len()))
 }
 
-pub(super) async fn count_ops(client: &Client, diff: &TableDiff) -> Result<Counts, Failure> {
+/// [`Counts`] of all differences, in their order.
+pub(super) async fn count_all(
+    client: &Client,
+    diffs: &[TableDiff],
+) -> Result<Vec<Counts>, Failure> {
+    let mut counts = Vec::with_capacity(diffs.len());
+    for diff in diffs {
+        counts.push(count_ops(client, diff).await?);
+    }
+    Ok(counts)
+}
+
+async fn count_ops(client: &Client, diff: &TableDiff) -> Result<Counts, Failure> {
     let sql = format!(
         "SELECT pg_catalog.count(*) FILTER (WHERE ark_op = 'i'), pg_catalog.count(*) FILTER (WHERE ark_op = 'u'), \
          pg_catalog.count(*) FILTER (WHERE ark_op = 'd') FROM {}",
@@ -163,7 +172,7 @@ async fn insert(
                 diff.table.table.sql(),
                 list(&diff.columns, ""),
                 list(&diff.columns, "d"),
-                diff.diff
+                diff.wanted
             ),
             rows: Some(counts.inserts),
         })
@@ -187,7 +196,7 @@ async fn update(client: &Client, diff: &TableDiff, rows: u64) -> Result<(), Fail
             "UPDATE {} t SET {} FROM {} d WHERE d.ark_op = 'u' AND {}",
             diff.live(),
             sets.join(", "),
-            diff.diff,
+            diff.wanted,
             diff.joined("t", "d")
         ),
         rows: Some(rows),

@@ -7,12 +7,15 @@
 //! ```
 //!
 //! `ark_expect` is the hash of the row as the restore left it; NULL where it left none. Rows without
-//! a key have none: they are counted.
+//! a key have none: they are counted. Rows that are new have nothing former: they are written down with
+//! their hash when they are there.
 
 use arkstream_pipeline::{Failure, FailureKind};
 use tokio_postgres::Client;
 
-use super::undo::{self, row_hash};
+use super::change::Counts;
+use super::outside::Outside;
+use super::undo::{self, UndoTable, row_hash};
 use super::{Key, TableDiff, attempted, count, from_live, list, run, writable};
 use crate::catalog::CatalogTable;
 use crate::sql::{quote_ident, quote_literal};
@@ -75,39 +78,30 @@ impl<'a> Former<'a> {
         .await
     }
 
-    /// The way back from a diff.
+    /// The way back for rows of a diff that change or go. Where all are new, [`Self::expect`] makes
+    /// the undo table.
     pub(super) async fn keep(
         &self,
         client: &Client,
         number: usize,
         diff: &TableDiff,
+        only_new: bool,
     ) -> Result<(), Failure> {
         let undo = self.table(number);
         let all = writable(&diff.table);
         self.note(client, number, &diff.table, &diff.key, &all)
             .await?;
         let (values, from) = match &diff.key {
-            Key::Columns(key) => {
-                let values: Vec<String> = all
-                    .iter()
-                    .map(|column| {
-                        let alias = if diff.is_key(column) { "d" } else { "t" };
-                        format!("{alias}.{}", quote_ident(column))
-                    })
-                    .collect();
-                let found: Vec<String> = key
-                    .iter()
-                    .map(|column| format!("t.{} IS NOT NULL", quote_ident(column)))
-                    .collect();
-                let from = format!(
-                    "{} d LEFT JOIN {} t ON {} WHERE d.ark_op = 'i' OR ({})",
+            Key::Columns(_) if only_new => return Ok(()),
+            Key::Columns(_) => (
+                values(diff, &all, |column| format!("t.{}", quote_ident(column))),
+                format!(
+                    "{} d JOIN {} t ON {} WHERE d.ark_op <> 'i'",
                     diff.diff,
                     diff.live(),
                     diff.joined("t", "d"),
-                    found.join(" AND ")
-                );
-                (values.join(", "), from)
-            }
+                ),
+            ),
             Key::WholeRow => (list(&all, "d"), format!("{} d", diff.diff)),
         };
         let sql = format!(
@@ -205,22 +199,47 @@ impl<'a> Former<'a> {
         run(client, &what, &sql).await
     }
 
-    /// Notes what every touched row looks like now.
-    pub(super) async fn expect(&self, client: &Client) -> Result<(), Failure> {
-        for table in undo::tables(client, self.schema).await? {
+    /// Notes what every touched row looks like now, and the way back for rows that are new.
+    pub(super) async fn expect(
+        &self,
+        client: &Client,
+        diffs: &[TableDiff],
+        counts: &[Counts],
+        outside: &Outside<'_>,
+    ) -> Result<(), Failure> {
+        for (number, table) in undo::tables(client, self.schema).await?.iter().enumerate() {
+            let diff = diffs.get(number).zip(counts.get(number));
             let (Key::Columns(_), Some(live)) = (&table.key, &table.live) else {
                 continue;
             };
             let what = format!("note the new versions of {}", table.name);
+            let new = diff.map_or(0, |(_, counts)| counts.inserts);
+            let only_new = diff.is_some_and(|(diff, counts)| only_new(diff, counts, outside));
+            if !only_new {
+                let sql = format!(
+                    "UPDATE {} u SET ark_expect = {} FROM {live} t WHERE {}",
+                    table.undo,
+                    row_hash(table, "t"),
+                    table.joined("t", "u")
+                );
+                run(client, &what, &sql).await?;
+            }
+            if let Some((diff, _)) = diff {
+                let rows = new_rows(diff, table, live);
+                let columns = list(&table.columns, "");
+                // Of the two only this one reads with several processes.
+                let sql = match only_new {
+                    true => format!("CREATE TABLE {} AS {rows}", table.undo),
+                    false => format!(
+                        "INSERT INTO {} (ark_op, ark_n, ark_expect, {columns}) {rows}",
+                        table.undo
+                    ),
+                };
+                run(client, &what, &format!("{sql}; ANALYZE {}", table.undo)).await?;
+            }
             let sql = format!(
-                "UPDATE {} u SET ark_expect = {} FROM {live} t WHERE {}",
-                table.undo,
-                row_hash(&table, "t"),
-                table.joined("t", "u")
-            );
-            run(client, &what, &sql).await?;
-            let sql = format!(
-                "SELECT pg_catalog.count(*) FROM {} WHERE ark_op IN ('u', 'd') AND ark_expect IS NULL",
+                "SELECT {new} - pg_catalog.count(*) FILTER (WHERE ark_op = 'd') \
+                 + pg_catalog.count(*) FILTER (WHERE ark_op = 'u' AND ark_expect IS NULL) FROM {}",
                 table.undo
             );
             let vanished = count(client, &what, &sql).await?;
@@ -238,4 +257,39 @@ impl<'a> Former<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether no row of the table that is there changes or goes.
+pub(super) fn only_new(diff: &TableDiff, counts: &Counts, outside: &Outside<'_>) -> bool {
+    counts.updates + counts.deletes == 0 && !outside.touches(diff.table.table.oid)
+}
+
+/// The columns of an undo table: the diff's where they are its key, else what `value` says.
+fn values(diff: &TableDiff, columns: &[String], value: impl Fn(&str) -> String) -> String {
+    let values: Vec<String> = columns
+        .iter()
+        .map(|column| {
+            let quoted = quote_ident(column);
+            if diff.is_key(column) {
+                format!("d.{quoted}")
+            } else {
+                format!("{} AS {quoted}", value(column))
+            }
+        })
+        .collect();
+    values.join(", ")
+}
+
+/// A query for the way back of rows that are new, as they are now.
+fn new_rows(diff: &TableDiff, table: &UndoTable, live: &str) -> String {
+    // Not `NULL::type`: a domain may forbid it.
+    let nothing = |column: &str| format!("z.{}", quote_ident(column));
+    format!(
+        "SELECT 'd'::\"char\" AS ark_op, d.ark_n, {} AS ark_expect, {} FROM {} d JOIN {live} t ON {} \
+         LEFT JOIN {live} z ON false WHERE d.ark_op = 'i'",
+        row_hash(table, "t"),
+        values(diff, &table.columns, nothing),
+        diff.diff,
+        table.joined("t", "d")
+    )
 }

@@ -167,7 +167,7 @@ fn values_that_go(parent: &CatalogTable, diff: Option<&TableDiff>, key: &Foreign
             sql = format!(
                 "({sql}) EXCEPT SELECT {} FROM {} d WHERE d.ark_op IN ('i', 'u')",
                 list(&key.referenced, "d"),
-                diff.diff
+                diff.wanted
             );
         }
     }
@@ -244,7 +244,7 @@ pub(super) async fn contradictions(client: &Client, diffs: &[TableDiff]) -> Resu
         }
         let sql = format!(
             "SELECT pg_catalog.count(*) FROM {} d WHERE d.ark_op IN ('i', 'u') AND ({}) IN ({})",
-            child.diff,
+            child.wanted,
             list(&key.columns, "d"),
             values_that_go(&parent.table, Some(parent), &key)
         );

@@ -5,7 +5,7 @@ use std::time::Duration;
 use arkstream_pipeline::{Failure, FailureKind};
 use tokio_postgres::Client;
 
-use super::change::change;
+use super::change::{change, count_all};
 use super::outside::Outside;
 use super::reach::{self, Locking};
 use super::{
@@ -258,6 +258,8 @@ fn diffs(catalog: &Catalog, tables: &[UndoTable]) -> Vec<TableDiff> {
         diffs.push(TableDiff {
             table: live.clone(),
             diff: table.undo.clone(),
+            wanted: table.undo.clone(),
+            row_bytes: 0,
             key: table.key.clone(),
             columns: table
                 .columns
@@ -374,7 +376,9 @@ async fn undo_within(
     }
     forced.extend_from_slice(&reached.forced);
     let outside = Outside::new(&catalog, &reached);
-    let (tables, keys_rebuilt) = change(client, &diffs, &outside, &ApplyOptions::default()).await?;
+    let counts = count_all(client, &diffs).await?;
+    let options = ApplyOptions::default();
+    let (tables, keys_rebuilt) = change(client, &diffs, &counts, &outside, &options).await?;
     row_security::force(client, &forced).await?;
     let sql = format!(
         "UPDATE {}.state SET value = 'undone' WHERE key = 'status'",

@@ -213,7 +213,7 @@ impl Index {
             .collect();
         let sql = format!(
             "SELECT EXISTS (SELECT FROM {} d JOIN {} t ON {} WHERE d.ark_op IN ('i', 'u') AND NOT ({}))",
-            diff.diff,
+            diff.wanted,
             diff.live(),
             met.join(" AND "),
             diff.joined("t", "d")

@@ -1,25 +1,31 @@
 //! From matched rows to differences: one diff table `d<n>` for each live table that changes.
 //!
 //! The form of a diff table is the engine's (`arkstream_postgres::TableDiff`): an operation, an
-//! occurrence number, the key, the wanted values. Values are compared as the text of their row, so
-//! that what merely compares as equal (`1.0` and `1.00`) is not taken for equal.
+//! occurrence number, the key, the wanted values. Of rows with an id the values stay where they are
+//! staged, and `v<n>` gives them by `ark_old`, unless something may change them on the way: a view where
+//! most rows of the table are written, a table where it is few of many.
+//! Values are compared as the text of their row, so that what merely compares as equal (`1.0` and
+//! `1.00`) is not taken for equal.
 
 use arkstream_pipeline::{Failure, TablePlan};
-use arkstream_postgres::{Key, TableDiff, compared, failure_of, quote_ident};
+use arkstream_postgres::{Key, TableDiff, compared, failure_of, quote_ident, quote_literal};
 
 use super::Mode;
 use super::maps::Mapping;
 use super::references::Reference;
 use super::shared;
 use super::tables::{Class, Table, col};
+use super::{neutralize, views};
 
 /// Makes the diff tables of all tables that are written.
 pub(super) async fn make(mapping: &Mapping<'_>) -> Result<Vec<TableDiff>, Failure> {
     let mut diffs = Vec::new();
     for table in mapping.tables.written() {
         let diff = diff_name(mapping, table);
-        let (key, sql) = if table.has_id() {
-            (Key::Columns(vec!["id".to_owned()]), by_id(mapping, table))
+        let staged = table.has_id() && stay_staged(mapping, table);
+        let (key, rows) = if table.has_id() {
+            let key = Key::Columns(vec!["id".to_owned()]);
+            (key, by_id(mapping, table, staged))
         } else if !table.live.primary_key.is_empty()
             && table
                 .live
@@ -28,20 +34,23 @@ pub(super) async fn make(mapping: &Mapping<'_>) -> Result<Vec<TableDiff>, Failur
                 .all(|column| table.has(column))
         {
             let key = table.live.primary_key.clone();
-            let sql = by_primary_key(mapping, table, &key);
-            (Key::Columns(key), sql)
+            let rows = by_primary_key(mapping, table, &key);
+            (Key::Columns(key), rows)
         } else {
             (Key::WholeRow, by_whole_row(mapping, table))
         };
-        mapping
-            .run(
-                table,
-                &format!("CREATE TABLE {diff} AS {sql}; ANALYZE {diff}"),
-            )
-            .await?;
+        let sql = format!("CREATE TABLE {diff} AS {rows}; ANALYZE {diff}");
+        mapping.run(table, &sql).await?;
+        let (written, bytes) = written(mapping, table).await?;
+        let wanted = match staged {
+            true => staged_values(mapping, table, written).await?,
+            false => diff.clone(),
+        };
         diffs.push(TableDiff {
             table: table.live.clone(),
             diff,
+            wanted,
+            row_bytes: bytes.div_ceil(table.entry.rows.max(1)),
             key,
             columns: table.columns.iter().map(|c| c.name.clone()).collect(),
         });
@@ -71,15 +80,78 @@ fn values(table: &Table) -> Vec<&str> {
     table.values().map(|column| column.name.as_str()).collect()
 }
 
-fn by_id(mapping: &Mapping<'_>, table: &Table) -> String {
+/// Whether the wanted values may be read where they are staged until the end: nothing that this
+/// transaction or another does to live tables changes what they resolve to.
+fn stay_staged(mapping: &Mapping<'_>, table: &Table) -> bool {
+    let raised = ONLY_RAISED
+        .iter()
+        .any(|(raised, column)| *raised == table.name() && table.has(column));
+    let neutralized = mapping.neutralized && neutralize::touches(table.name());
+    !raised
+        && !neutralized
+        && views::is_settled(mapping.staging, mapping.tables, table, mapping.resolving)
+}
+
+/// Whether so few of the rows that are staged are written that whoever looks at them should not have
+/// to read all.
+fn are_few(written: u64, staged: u64) -> bool {
+    written < staged / 5
+}
+
+/// Makes what gives the rows to insert and to update with the values that are staged.
+async fn staged_values(
+    mapping: &Mapping<'_>,
+    table: &Table,
+    written: u64,
+) -> Result<String, Failure> {
+    let name = mapping.staging.name(&format!("v{}", table.number));
+    let values: String = values(table)
+        .iter()
+        .map(|name| format!(", {}", col("x", name)))
+        .collect();
+    let rows = format!(
+        "SELECT d.ark_op, d.ark_n, d.id{values} FROM {} d JOIN {} x ON x.ark_old = d.ark_old",
+        diff_name(mapping, table),
+        mapping.mapped(table)
+    );
+    let sql = match are_few(written, table.entry.rows) {
+        true => format!("CREATE TABLE {name} AS {rows}; ANALYZE {name}"),
+        false => format!("CREATE VIEW {name} AS {rows}"),
+    };
+    mapping.run(table, &sql).await?;
+    Ok(name)
+}
+
+/// How many rows are inserted or updated, and the bytes of all that are staged.
+async fn written(mapping: &Mapping<'_>, table: &Table) -> Result<(u64, u64), Failure> {
+    let sql = format!(
+        "SELECT pg_catalog.count(*) FILTER (WHERE ark_op <> 'd'), \
+         pg_catalog.pg_table_size({}::pg_catalog.regclass) FROM {}",
+        quote_literal(&table.staged.sql),
+        diff_name(mapping, table)
+    );
+    let what = format!("measure the differences of {}", table.entry.table);
+    let row = mapping.client.query_one(&sql, &[]).await;
+    let row = row.map_err(|error| failure_of(&what, &error))?;
+    let number = |index: usize| row.get::<_, i64>(index).unsigned_abs();
+    Ok((number(0), number(1)))
+}
+
+/// The differences of a table with an id: with the wanted values or, where these are read where they
+/// are staged, with the bundle's id as `ark_old`.
+fn by_id(mapping: &Mapping<'_>, table: &Table, staged: bool) -> String {
     let names = values(table);
     let id_type = table
         .column("id")
         .map_or("pg_catalog.int4", |column| column.live_type.as_str());
-    let wanted: String = names
-        .iter()
-        .map(|name| format!(", {} AS {}", wanted(table, name), quote_ident(name)))
-        .collect();
+    let wanted: String = if staged {
+        ", x.ark_old".to_owned()
+    } else {
+        names
+            .iter()
+            .map(|name| format!(", {} AS {}", wanted(table, name), quote_ident(name)))
+            .collect()
+    };
     let differs = if names.is_empty() {
         "false".to_owned()
     } else {
@@ -98,12 +170,17 @@ fn by_id(mapping: &Mapping<'_>, table: &Table) -> String {
         mapping.map(table),
     );
     if let Some(gone) = deleted(mapping, table) {
-        let nothing: String = table
-            .values()
-            .map(|column| format!(", NULL::{}", column.live_type))
-            .collect();
+        // Not `NULL::type`: a domain may forbid it.
+        let nothing: String = if staged {
+            ", NULL::pg_catalog.int8".to_owned()
+        } else {
+            table
+                .values()
+                .map(|column| format!(", {}", col("z", &column.name)))
+                .collect()
+        };
         sql.push_str(&format!(
-            " UNION ALL SELECT {}, t.id{nothing} FROM {live} t WHERE {gone} \
+            " UNION ALL SELECT {}, t.id{nothing} FROM {live} t LEFT JOIN {live} z ON false WHERE {gone} \
              AND NOT EXISTS (SELECT FROM {} m WHERE m.new = t.id)",
             op("'d'"),
             mapping.map(table)
@@ -198,12 +275,12 @@ fn by_primary_key(mapping: &Mapping<'_>, table: &Table, key: &[String]) -> Strin
                 if key.contains(&column.name) {
                     format!(", {}", col("t", &column.name))
                 } else {
-                    format!(", NULL::{}", column.live_type)
+                    format!(", {}", col("z", &column.name))
                 }
             })
             .collect();
         sql = format!(
-            "({sql}) UNION ALL SELECT {}{nothing} FROM {live} t WHERE {gone} \
+            "({sql}) UNION ALL SELECT {}{nothing} FROM {live} t LEFT JOIN {live} z ON false WHERE {gone} \
              AND NOT EXISTS (SELECT FROM {} x WHERE {})",
             op("'d'"),
             mapping.mapped(table),
@@ -344,4 +421,16 @@ async fn count(mapping: &Mapping<'_>, table: &Table, diff: &str) -> Result<Table
             .map(|column| column.pg.name.clone())
             .collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_copied_where_few_of_many_rows_are_written() {
+        assert!(are_few(1, 1_000_000));
+        assert!(!are_few(1_000_000, 1_000_000));
+        assert!(!are_few(0, 0));
+    }
 }

@@ -1,12 +1,14 @@
 //! What the switch takes: foreign keys, locks, write-ahead log, disk. Decided before anything is
 //! locked, for the locks depend on it.
 
+use std::cmp::Reverse;
+
 use arkstream_pipeline::Failure;
 use arkstream_postgres::{Strategy, cutover::Foreseen, failure_of, quote_literal};
 use tokio_postgres::Client;
 
 use super::Mode;
-use super::tables::{Class, Tables};
+use super::tables::{Class, Table, Tables};
 
 /// More rows than this cannot change.
 pub(super) fn at_most(tables: &Tables, mode: Mode) -> u64 {
@@ -25,6 +27,40 @@ pub(super) fn at_most(tables: &Tables, mode: Mode) -> u64 {
             table.entry.rows + live
         })
         .sum()
+}
+
+/// So many rows are inserted at least, counted until there are more than `enough`: those of the
+/// largest tables that go beyond what is live.
+pub(super) async fn at_least(
+    client: &Client,
+    tables: &Tables,
+    enough: u64,
+) -> Result<u64, Failure> {
+    // Of tables without an id rows may be left out with what they lead to; those behind row-level
+    // security cannot be counted without a lock.
+    let mut whole: Vec<&Table> = tables
+        .of(Class::Whole)
+        .filter(|table| table.has_id() && !table.live.row_security)
+        .collect();
+    whole.sort_by_key(|table| Reverse(table.entry.rows));
+    let mut rest: u64 = whole.iter().map(|table| table.entry.rows).sum();
+    let mut inserted = 0;
+    for table in whole {
+        if inserted > enough || inserted + rest <= enough {
+            break;
+        }
+        let rows = table.entry.rows;
+        let sql = format!(
+            "SELECT pg_catalog.count(*) FROM (SELECT FROM {} LIMIT {rows}) t",
+            table.only_live()
+        );
+        let what = format!("count the rows of {}", table.entry.table);
+        let found = client.query_one(&sql, &[]).await;
+        let found = found.map_err(|error| failure_of(&what, &error))?;
+        inserted += rows.saturating_sub(found.get::<_, i64>(0).unsigned_abs());
+        rest -= rows;
+    }
+    Ok(inserted)
 }
 
 /// Lines for people.

@@ -7,6 +7,11 @@
 //! Whole tables in `replace`: every row keeps its id, for the live rows become the bundle's. In
 //! `merge`: by external id, then by id where both rows were created at the same moment; a row
 //! of the same id that was created at another moment is another record, however equal the numbers.
+//!
+//! Maps are keyed by both ids. Those that are written by one statement are keyed after it: sorting a
+//! million ids takes a fraction of the time that entering them one by one does.
+
+use std::collections::BTreeSet;
 
 use arkstream_pipeline::Failure;
 use arkstream_postgres::{Staging, failure_of, quote_literal};
@@ -15,6 +20,9 @@ use tokio_postgres::Client;
 use super::tables::{Class, Table, Tables};
 use super::views::Resolving;
 use super::{Mode, OnConflict, identity, shared};
+
+/// For rows of a model that another table may have named before.
+const ALREADY_NAMED: &str = "ON CONFLICT DO NOTHING";
 
 /// What fills the maps.
 pub(super) struct Mapping<'a> {
@@ -32,15 +40,36 @@ pub(super) struct Mapping<'a> {
 impl Mapping<'_> {
     /// Fills the maps of all tables.
     pub(super) async fn fill(&self) -> Result<(), Failure> {
-        for table in self.tables.of(Class::Whole).filter(|table| table.has_id()) {
-            match self.mode {
-                Mode::Replace => self.keep_ids(table).await?,
-                Mode::Merge => self.merge(table).await?,
+        let mut whole = Vec::new();
+        for table in self.tables.all.iter().filter(|table| table.has_id()) {
+            if table.class != Class::Whole {
+                self.key(table).await?;
+                continue;
             }
-            self.publish(table).await?;
+            match self.mode {
+                Mode::Replace => {
+                    self.keep_ids(table).await?;
+                    self.key(table).await?;
+                }
+                Mode::Merge => {
+                    self.key(table).await?;
+                    self.merge(table).await?;
+                }
+            }
+            whole.push(table);
         }
+        self.publish_first(&whole).await?;
         identity::fill(self).await?;
         shared::fill(self).await
+    }
+
+    async fn key(&self, table: &Table) -> Result<(), Failure> {
+        let sql = format!(
+            "ALTER TABLE {} ADD CONSTRAINT m{number}_old PRIMARY KEY (old), ADD CONSTRAINT m{number}_new UNIQUE (new)",
+            self.map(table),
+            number = table.number
+        );
+        self.run(table, &sql).await
     }
 
     async fn keep_ids(&self, table: &Table) -> Result<(), Failure> {
@@ -168,18 +197,46 @@ impl Mapping<'_> {
         self.run(table, &renumbered).await
     }
 
+    /// As [`Self::publish`], of the tables that come first: `by_model` is keyed behind them.
+    async fn publish_first(&self, whole: &[&Table]) -> Result<(), Failure> {
+        let (mut named, mut again) = (BTreeSet::new(), Vec::new());
+        for table in whole {
+            for model in &table.models {
+                if named.insert(model) {
+                    self.name_rows(table, model, "").await?;
+                } else {
+                    again.push((table, model));
+                }
+            }
+        }
+        let by_model = self.staging.name("by_model");
+        let sql = format!("ALTER TABLE {by_model} ADD PRIMARY KEY (model, old)");
+        let keyed = self.client.batch_execute(&sql).await;
+        keyed.map_err(|error| failure_of("match the restored rows by their models", &error))?;
+        for (table, model) in again {
+            self.name_rows(table, model, ALREADY_NAMED).await?;
+        }
+        for table in whole {
+            // In `replace` every row keeps its id: none is lost.
+            if self.mode == Mode::Merge {
+                self.note_lost(table).await?;
+            }
+            self.analyze(table).await?;
+        }
+        Ok(())
+    }
+
     /// Makes a map known to references that go by a model's name, and which of the bundle's rows it
     /// does not have: the target may have another row of that id.
     pub(super) async fn publish(&self, table: &Table) -> Result<(), Failure> {
         for model in &table.models {
-            let sql = format!(
-                "INSERT INTO {} SELECT {}, m.old, m.new FROM {} m ON CONFLICT DO NOTHING",
-                self.staging.name("by_model"),
-                quote_literal(model),
-                self.map(table)
-            );
-            self.run(table, &sql).await?;
+            self.name_rows(table, model, ALREADY_NAMED).await?;
         }
+        self.note_lost(table).await?;
+        self.analyze(table).await
+    }
+
+    async fn note_lost(&self, table: &Table) -> Result<(), Failure> {
         for name in table.models.iter().chain([&table.entry.table]) {
             let lost = format!(
                 "INSERT INTO {} SELECT {}, w.id FROM {} w WHERE NOT EXISTS (SELECT FROM {} m WHERE m.old = w.id) \
@@ -191,8 +248,22 @@ impl Mapping<'_> {
             );
             self.run(table, &lost).await?;
         }
-        let analyze = format!("ANALYZE {}", self.map(table));
-        self.run(table, &analyze).await
+        Ok(())
+    }
+
+    async fn analyze(&self, table: &Table) -> Result<(), Failure> {
+        self.run(table, &format!("ANALYZE {}", self.map(table)))
+            .await
+    }
+
+    async fn name_rows(&self, table: &Table, model: &str, known: &str) -> Result<(), Failure> {
+        let sql = format!(
+            "INSERT INTO {} SELECT {}, m.old, m.new FROM {} m {known}",
+            self.staging.name("by_model"),
+            quote_literal(model),
+            self.map(table)
+        );
+        self.run(table, &sql).await
     }
 
     pub(super) fn map(&self, table: &Table) -> String {

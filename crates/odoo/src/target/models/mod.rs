@@ -192,13 +192,39 @@ fn guarded(tables: &Tables) -> Vec<u32> {
         .collect()
 }
 
-/// Begins a transaction in which no statement waits for a lock for longer than that.
-async fn begin(client: &Client, lock_timeout: Duration) -> Result<(), Failure> {
+/// Begins a transaction in which no statement waits for a lock for longer than that, and in which the
+/// server reads and hashes rows with as many processes as the restore has jobs. A hash table that they
+/// share would lie in `/dev/shm`, which is small in containers, so each makes its own.
+async fn begin(
+    client: &Client,
+    restoring: &Restoring,
+    lock_timeout: Duration,
+) -> Result<(), Failure> {
+    let begin = format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL max_parallel_workers_per_gather = {}; \
+         SET LOCAL parallel_tuple_cost = 0.01; SET LOCAL enable_parallel_hash = off",
+        helpers(restoring)
+    );
     client
-        .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        .batch_execute(&begin)
         .await
         .map_err(|error| failure_of("begin the transaction of the rows", &error))?;
     cutover::wait_at_most(client, lock_timeout).await
+}
+
+/// How many processes the server may take beside the session's own. None where values are so large
+/// that several of them at a time might be too much for its memory.
+fn helpers(restoring: &Restoring) -> usize {
+    let tables = &restoring.bundle.manifest().tables;
+    let large = tables
+        .iter()
+        .flat_map(|table| &table.parts)
+        .any(|part| !part.large.is_empty());
+    if large {
+        0
+    } else {
+        restoring.jobs.saturating_sub(1)
+    }
 }
 
 fn out_of_order(why: &str) -> Failure {
@@ -253,7 +279,7 @@ impl Target for ModelsTarget {
     async fn rehearse(&mut self, restoring: &Restoring) -> Result<TargetPlan, Failure> {
         let session = self.connect("rehearsal").await?;
         let client = session.client();
-        begin(client, self.options.lock_timeout).await?;
+        begin(client, restoring, self.options.lock_timeout).await?;
         let worked = async {
             let loaded = stage::create(client, restoring, &self.staging, self.facts()?).await?;
             loaded.load_within(client, restoring, &self.staging).await?;
@@ -343,7 +369,7 @@ impl Target for ModelsTarget {
         Ok(())
     }
 
-    async fn prove(&mut self, _restoring: &Restoring) -> Result<Vec<Proof>, Failure> {
+    async fn prove(&mut self, restoring: &Restoring) -> Result<Vec<Proof>, Failure> {
         let session = self.connect("proof").await?;
         let client = session.client();
         let Some(loaded) = &self.loaded else {
@@ -351,7 +377,7 @@ impl Target for ModelsTarget {
         };
         let facts = self.facts()?;
         let resolving = resolving(facts);
-        begin(client, self.options.lock_timeout).await?;
+        begin(client, restoring, self.options.lock_timeout).await?;
         cutover::row_security::lift(client, &guarded(&loaded.tables)).await?;
         let proofs = prove::prove(&self.mapping(client, facts, loaded, &resolving)).await;
         session.rollback().await;

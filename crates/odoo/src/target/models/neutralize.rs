@@ -136,6 +136,11 @@ pub(super) async fn add(
     Ok(lines)
 }
 
+/// Whether a rule may touch rows of the table with that name.
+pub(super) fn touches(table: &str) -> bool {
+    RULES.iter().any(|(name, ..)| *name == table)
+}
+
 /// The diff table of a live table: that of the restored rows, or one of its own with the columns
 /// that any rule needs.
 async fn touch<'a>(
@@ -183,6 +188,8 @@ async fn touch<'a>(
     diffs.push(TableDiff {
         table: live.clone(),
         diff: diff.clone(),
+        wanted: diff.clone(),
+        row_bytes: 0,
         key: Key::Columns(vec!["id".to_owned()]),
         columns: columns.clone(),
     });

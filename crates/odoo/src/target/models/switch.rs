@@ -74,7 +74,7 @@ impl ModelsTarget {
         let facts = self.facts()?;
         let strategy = self.strategy(client, restoring, loaded).await?;
         session.make_commits_durable().await?;
-        begin(client, self.options.lock_timeout).await?;
+        begin(client, restoring, self.options.lock_timeout).await?;
         let tables: Vec<TableRef> = loaded
             .tables
             .written()
@@ -116,24 +116,31 @@ impl ModelsTarget {
     }
 
     /// What becomes of foreign keys. The locks depend on it, so the differences are worked out once
-    /// before they are taken, where there may be so many that it matters.
+    /// before they are taken, where there may be so many that it matters, and the rows that the target
+    /// lacks do not decide it.
     async fn strategy(
         &self,
         client: &Client,
         restoring: &Restoring,
         loaded: &Loaded,
     ) -> Result<Strategy, Failure> {
+        let options = self.apply_options();
         let rows = forecast::at_most(&loaded.tables, self.facts()?.mode);
-        if self.apply_options().strategy_for(rows) == Strategy::LiveKeys {
+        if options.strategy_for(rows) == Strategy::LiveKeys {
             return Ok(Strategy::LiveKeys);
         }
-        begin(client, self.options.lock_timeout).await?;
-        cutover::row_security::lift(client, &guarded(&loaded.tables)).await?;
-        let found = self.differences(client, restoring, loaded).await?;
+        begin(client, restoring, self.options.lock_timeout).await?;
+        let enough = options.rebuild_above_rows;
+        let rows = forecast::at_least(client, &loaded.tables, enough).await?;
+        let mut strategy = options.strategy_for(rows);
+        if strategy == Strategy::LiveKeys {
+            cutover::row_security::lift(client, &guarded(&loaded.tables)).await?;
+            strategy = self.differences(client, restoring, loaded).await?.strategy;
+        }
         client
             .batch_execute("ROLLBACK")
             .await
             .map_err(|error| failure_of("end the comparison", &error))?;
-        Ok(found.strategy)
+        Ok(strategy)
     }
 }

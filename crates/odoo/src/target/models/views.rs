@@ -6,6 +6,9 @@
 //! the maps `m<n>` (old id → new id) and, where only a model's name tells the table, through
 //! `by_model`. Views read the maps when they are queried, so they are made before the maps are
 //! filled.
+//!
+//! Most of these views look only at what is staged and mapped, so they say the same before and after
+//! live tables change ([`is_settled`]). Then differences need not copy their values.
 
 use arkstream_pipeline::Failure;
 use arkstream_postgres::{Catalog, CatalogTable, Staging, failure_of, quote_ident, quote_literal};
@@ -37,7 +40,7 @@ pub(super) async fn create(
     resolving: &Resolving<'_>,
 ) -> Result<(), Failure> {
     let mut sql = vec![format!(
-        "CREATE TABLE {} (model pg_catalog.text, old pg_catalog.int8, new pg_catalog.int8, PRIMARY KEY (model, old)); \
+        "CREATE TABLE {} (model pg_catalog.text NOT NULL, old pg_catalog.int8 NOT NULL, new pg_catalog.int8 NOT NULL); \
          CREATE TABLE {} (model pg_catalog.text PRIMARY KEY, whole pg_catalog.bool NOT NULL); \
          CREATE TABLE {} (model pg_catalog.text, id pg_catalog.int8, PRIMARY KEY (model, id)); \
          CREATE TABLE {here} (model pg_catalog.text PRIMARY KEY); \
@@ -49,13 +52,12 @@ pub(super) async fn create(
         here = staging.name("here"),
     )];
     for table in &tables.all {
-        let (map, number) = (staging.name(&format!("m{}", table.number)), table.number);
+        let map = staging.name(&format!("m{}", table.number));
         sql.push(typed(staging, table));
         if table.has_id() {
             sql.push(format!(
-                "CREATE TABLE {map} (old pg_catalog.int8 CONSTRAINT m{number}_old PRIMARY KEY, \
-                 new pg_catalog.int8 NOT NULL CONSTRAINT m{number}_new UNIQUE, how pg_catalog.text NOT NULL, \
-                 write pg_catalog.bool NOT NULL)"
+                "CREATE TABLE {map} (old pg_catalog.int8 NOT NULL, new pg_catalog.int8 NOT NULL, \
+                 how pg_catalog.text NOT NULL, write pg_catalog.bool NOT NULL)"
             ));
         }
         for model in &table.models {
@@ -69,7 +71,7 @@ pub(super) async fn create(
     }
     sql.extend(functions(staging, tables, resolving));
     for table in tables.written() {
-        sql.push(mapped(staging, tables, table, resolving));
+        sql.push(mapped(staging, tables, table, resolving).0);
     }
     client
         .batch_execute(&sql.join(";\n"))
@@ -96,25 +98,51 @@ fn typed(staging: &Staging, table: &Table) -> String {
     )
 }
 
-fn mapped(staging: &Staging, tables: &Tables, table: &Table, resolving: &Resolving<'_>) -> String {
+/// Whether `x<n>` looks at no live table.
+pub(super) fn is_settled(
+    staging: &Staging,
+    tables: &Tables,
+    table: &Table,
+    resolving: &Resolving<'_>,
+) -> bool {
+    !mapped(staging, tables, table, resolving).1.live
+}
+
+/// What the columns of a view look at.
+#[derive(Default)]
+struct Sources {
+    /// The maps of their references, as SQL.
+    joins: String,
+    /// Whether one of them looks at a live table.
+    live: bool,
+}
+
+fn mapped(
+    staging: &Staging,
+    tables: &Tables,
+    table: &Table,
+    resolving: &Resolving<'_>,
+) -> (String, Sources) {
     let mut columns = Vec::new();
     if table.has_id() {
         columns.push("w.id::pg_catalog.int8 AS ark_old".to_owned());
     }
-    let mut joins = String::new();
+    let mut sources = Sources::default();
     for (k, column) in table.values().enumerate() {
-        let value = value(staging, tables, table, column, k, resolving, &mut joins);
+        let value = value(staging, tables, table, column, k, resolving, &mut sources);
         columns.push(format!("{value} AS {}", quote_ident(&column.name)));
         if column.reference.can_be_lost() {
             columns.push(format!("{} AS ark_was_{k}", col("w", &column.name)));
         }
     }
-    format!(
-        "CREATE VIEW {} AS SELECT {} FROM {} w{joins}",
+    let sql = format!(
+        "CREATE VIEW {} AS SELECT {} FROM {} w{}",
         staging.name(&format!("x{}", table.number)),
         columns.join(", "),
         staging.name(&format!("w{}", table.number)),
-    )
+        sources.joins,
+    );
+    (sql, sources)
 }
 
 /// A column's value, its references resolved.
@@ -125,7 +153,7 @@ fn value(
     column: &Column,
     k: usize,
     resolving: &Resolving<'_>,
-    joins: &mut String,
+    sources: &mut Sources,
 ) -> String {
     let value = col("w", &column.name);
     let call = |function: &str, arguments: String| {
@@ -138,7 +166,9 @@ fn value(
     match &column.reference {
         Reference::None => value,
         Reference::Table(target) => {
-            let new = by_table(staging, tables, table, column, k, resolving, joins, target);
+            let new = by_table(
+                staging, tables, table, column, k, resolving, sources, target,
+            );
             format!("({new})::{}", column.live_type)
         }
         Reference::Pair(model) if table.has(model) => {
@@ -167,13 +197,17 @@ fn value(
             ),
             None => value,
         },
-        Reference::Default if table.has("field_id") => call(
-            "target_default",
-            format!(
-                "{}::pg_catalog.int8, {value}::pg_catalog.text",
-                col("w", "field_id")
-            ),
-        ),
+        Reference::Default if table.has("field_id") => {
+            // The field's kind is the target's.
+            sources.live = true;
+            call(
+                "target_default",
+                format!(
+                    "{}::pg_catalog.int8, {value}::pg_catalog.text",
+                    col("w", "field_id")
+                ),
+            )
+        }
         Reference::Default => value,
         Reference::Links => format!(
             // As for the count of links: a regular expression has no room for a text of 256 MiB.
@@ -194,7 +228,7 @@ fn by_table(
     column: &Column,
     k: usize,
     resolving: &Resolving<'_>,
-    joins: &mut String,
+    sources: &mut Sources,
     target: &str,
 ) -> String {
     let value = col("w", &column.name);
@@ -218,7 +252,7 @@ fn by_table(
         .filter(|heir| heir.has_id());
     for (n, known) in named.into_iter().chain(heirs).enumerate() {
         let map = staging.name(&format!("m{}", known.number));
-        joins.push_str(&format!(
+        sources.joins.push_str(&format!(
             " LEFT JOIN {map} r{k}_{n} ON r{k}_{n}.old = {value}"
         ));
         found.push(format!("r{k}_{n}.new"));
@@ -242,6 +276,7 @@ fn by_table(
             "EXISTS (SELECT FROM {} t WHERE t.id = {value})",
             live.table.sql()
         ));
+        sources.live = true;
         found.push(format!(
             "CASE WHEN {} THEN {value} END",
             unknown.join(" AND ")
@@ -285,7 +320,7 @@ fn functions(staging: &Staging, tables: &Tables, resolving: &Resolving<'_>) -> V
         .filter(|table| table.has_id());
     let function = |name: &str, arguments: &str, result: &str, body: String| {
         format!(
-            "CREATE FUNCTION {}({arguments}) RETURNS {result} LANGUAGE sql STABLE AS $ark${body}$ark$",
+            "CREATE FUNCTION {}({arguments}) RETURNS {result} LANGUAGE sql STABLE PARALLEL SAFE AS $ark${body}$ark$",
             staging.name(name)
         )
     };

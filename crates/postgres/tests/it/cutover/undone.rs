@@ -255,3 +255,21 @@ async fn the_undo_schema_vanishes_with_the_transaction() {
     assert!(!cutover::is_kept(client, UNDO).await.unwrap());
     assert!(world.undo().await.unwrap().tables.is_empty());
 }
+
+/// What the way back of new rows leaves empty must not be checked against the domain.
+#[tokio::test]
+async fn rows_with_columns_of_domains_that_forbid_null_come_and_go() {
+    let world = World::new(
+        "CREATE DOMAIN given AS text NOT NULL; CREATE TABLE t (id int PRIMARY KEY, value given); \
+         INSERT INTO t VALUES (1, 'is changed'), (2, 'goes')",
+    )
+    .await;
+    world.want("t", "(1, 'changes'), (3, 'comes')").await;
+    let before = world.rows("t").await;
+    let (catalog, diffs) = world.diffs(&["t"]).await;
+    let options = World::options(Strategy::LiveKeys, false);
+    world.apply(&catalog, &diffs, &options).await.unwrap();
+    assert_eq!(world.rows("t").await, ["(1,changes)", "(3,comes)"]);
+    world.undo().await.unwrap();
+    assert_eq!(world.rows("t").await, before);
+}

@@ -195,10 +195,23 @@ impl World {
                 list("l", &others)
             )
         };
+        // Of rows with a key the values stand beside, as they do where they stay staged.
+        let wanted = if key.is_empty() {
+            diff.clone()
+        } else {
+            format!("stage.\"v {schema} {table}\"")
+        };
         self.run(&format!(
-            "DROP TABLE IF EXISTS {diff}; CREATE TABLE {diff} AS {sql}"
+            "DROP TABLE IF EXISTS {wanted}, {diff}; CREATE TABLE {wanted} AS {sql}"
         ))
         .await;
+        if !key.is_empty() {
+            let keys = list("v", key);
+            self.run(&format!(
+                "CREATE TABLE {diff} AS SELECT v.ark_op, v.ark_n, {keys} FROM {wanted} v"
+            ))
+            .await;
+        }
         TableDiff {
             key: if key.is_empty() {
                 Key::WholeRow
@@ -206,6 +219,8 @@ impl World {
                 Key::Columns(key.clone())
             },
             table: live,
+            wanted,
+            row_bytes: 0,
             diff,
             columns: columns.to_vec(),
         }
