@@ -224,7 +224,7 @@ impl<'a> Former<'a> {
                 );
                 run(client, &what, &sql).await?;
             }
-            if let Some((diff, _)) = diff {
+            if let Some((diff, _)) = diff.filter(|_| only_new || new > 0) {
                 let rows = new_rows(diff, table, live);
                 let columns = list(&table.columns, "");
                 // Of the two only this one reads with several processes.

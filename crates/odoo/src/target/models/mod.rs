@@ -193,8 +193,9 @@ fn guarded(tables: &Tables) -> Vec<u32> {
 }
 
 /// Begins a transaction in which no statement waits for a lock for longer than that, and in which the
-/// server reads and hashes rows with as many processes as the restore has jobs. A hash table that they
-/// share would lie in `/dev/shm`, which is small in containers, so each makes its own.
+/// server reads and hashes rows with as many processes as the restore has jobs: it takes hashes for
+/// cheaper than they are, so it is told that processes are cheap. A hash table that they share would lie in
+/// `/dev/shm`, which is small in containers, so each makes its own.
 async fn begin(
     client: &Client,
     restoring: &Restoring,
@@ -202,7 +203,8 @@ async fn begin(
 ) -> Result<(), Failure> {
     let begin = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL max_parallel_workers_per_gather = {}; \
-         SET LOCAL parallel_tuple_cost = 0.01; SET LOCAL enable_parallel_hash = off",
+         SET LOCAL parallel_setup_cost = 100; \
+         SET LOCAL parallel_tuple_cost = 0.001; SET LOCAL enable_parallel_hash = off",
         helpers(restoring)
     );
     client
