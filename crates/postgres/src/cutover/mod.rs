@@ -3,8 +3,8 @@
 //!
 //! A **diff table** says what becomes of one live table: `ark_op` (`i` insert, `u` update, `d`
 //! delete), `ark_n` (the occurrence number where rows have no key), then columns named and typed
-//! as the live ones: the key always, the others for `i` and `u`. The others may also stand in a view
-//! ([`TableDiff::wanted`]), so that large rows need not be written once more.
+//! as the live ones: the key always, the others for `i` and `u`. The others may also stand
+//! elsewhere ([`TableDiff::wanted`]), so that large rows need not be written once more.
 //!
 //! The order, with foreign keys live (none of Odoo's is deferrable):
 //!
@@ -72,8 +72,8 @@ pub struct TableDiff {
     /// The diff table as SQL.
     pub diff: String,
     /// What has the wanted values of its `i` and `u` beside operation, number and key, as SQL: the
-    /// diff table itself, or a view that gives the same rows for as long as the transaction lasts,
-    /// whatever is written to live tables. Rows without a key have theirs in the diff table.
+    /// diff table itself, or a table or view that gives the same rows for as long as the transaction
+    /// lasts, whatever is written to live tables. Rows without a key have theirs in the diff table.
     pub wanted: String,
     /// Bytes that a wanted row takes in the database. An estimate.
     pub row_bytes: u64,
