@@ -6,6 +6,7 @@
 //! when TLS begins on it.
 
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -36,9 +37,10 @@ impl Socket for tokio::net::UnixStream {}
 pub(crate) struct Wire<S> {
     inner: S,
     pieces: Pieces,
-    /// Read and not passed on yet: `from..` of it.
-    buffer: Vec<u8>,
-    from: usize,
+    /// Always as long, so that no read pays for making it ready.
+    buffer: Box<[u8]>,
+    /// What was read into it and not passed on yet.
+    unread: Range<usize>,
     /// Whether the answer to a request for TLS comes first.
     answer: bool,
 }
@@ -49,8 +51,8 @@ impl<S> Wire<S> {
         Self {
             inner,
             pieces: Pieces::new(LARGEST),
-            buffer: Vec::with_capacity(READ),
-            from: 0,
+            buffer: vec![0; READ].into_boxed_slice(),
+            unread: 0..0,
             answer: asks,
         }
     }
@@ -76,11 +78,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
             return Poll::Ready(Ok(()));
         }
         loop {
-            let came = this.buffer.get(this.from..).unwrap_or_default();
+            let came = this.buffer.get(this.unread.clone()).unwrap_or_default();
             // Only what can be filled is made ready to be written to.
             let room = out.remaining().min(came.len() + HEADERS);
             let (taken, written) = this.pieces.pass(came, out.initialize_unfilled_to(room));
-            this.from += taken;
+            this.unread.start += taken;
             out.advance(written);
             if written > 0 {
                 return Poll::Ready(Ok(()));
@@ -94,14 +96,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
                 this.pieces.passed(read);
                 return Poll::Ready(Ok(()));
             }
-            this.from = 0;
-            this.buffer.resize(READ, 0);
             let mut more = ReadBuf::new(&mut this.buffer);
-            let read = Pin::new(&mut this.inner).poll_read(context, &mut more);
-            let length = more.filled().len();
-            this.buffer.truncate(length);
-            ready!(read)?;
-            if length == 0 {
+            ready!(Pin::new(&mut this.inner).poll_read(context, &mut more))?;
+            this.unread = 0..more.filled().len();
+            if this.unread.is_empty() {
                 return Poll::Ready(Ok(()));
             }
         }
