@@ -48,7 +48,7 @@ test: setup ## Everything a change must pass: format, lints, all tests, document
 	@$(STEP) 'lints' $(CARGO) clippy --workspace --all-targets --locked $(WITH) -- -D warnings
 	@$(STEP) 'tests of the test kit' bash -c 'cd tests/support && $(CHECK_PYTHON) -m unittest'
 	@$(STEP) 'tests' $(CARGO) test --workspace --locked $(WITH)
-	@$(STEP) 'tests of chunks without ISA-L' $(CARGO) test --locked --package arkstream-bundle codec
+	@$(STEP) 'tests of chunks without ISA-L' $(CARGO) test --workspace --locked --lib codec
 	@$(STEP) 'documentation' env RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --quiet
 
 cross: ## Whether it compiles for Windows and macOS, of which nothing is run here
