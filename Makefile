@@ -11,6 +11,9 @@ WITH := --features "$(FEATURES)"
 STEP := scripts/step.sh
 CHECK_PYTHON := "$$ARKSTREAM_TEST_PYTHON"
 
+# One more than processors: tests wait for servers, locks and timeouts.
+export RUST_TEST_THREADS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+
 # Seconds a fuzz target runs in `make fuzz`, and in `make soak`.
 TIME ?= 60
 SOAK_TIME ?= 600
