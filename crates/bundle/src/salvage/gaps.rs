@@ -1,9 +1,9 @@
 //! The bytes of a damaged bundle that no sound index speaks of.
 //!
 //! What is left of the ZIP directory is asked first: it says which members stand there. Where none of
-//! it is left, local headers are looked for. Either proves a member as a whole, by its CRC-32. Where
-//! there is a directory, a local header that it does not confirm proves nothing: its name may be
-//! damaged, or it may be an attempt that was superseded.
+//! it is left, local headers are looked for. Either proves a member as a whole, by its CRC-32, but not
+//! its name, which no checksum covers. Where there is a directory, a local header that it does not confirm
+//! proves nothing: its name may be damaged, or it may be an attempt that was superseded.
 
 use std::collections::{HashMap, HashSet};
 
