@@ -21,7 +21,7 @@ pub struct Salvage {
     /// Whether what the manifest says beside members was found: tables, generations, omissions,
     /// properties of graph and ChromaDB. A restore needs it.
     pub described: bool,
-    /// Members that are proven by nothing but the CRC-32 in their local headers.
+    /// Members whose bytes nothing but a CRC-32 proves, and whose names nothing does.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub proven_by_crc: Vec<String>,
     /// What is lost; empty if only the framing was damaged.

@@ -37,7 +37,7 @@ impl Socket for tokio::net::UnixStream {}
 pub(crate) struct Wire<S> {
     inner: S,
     pieces: Pieces,
-    /// Always as long, so that no read pays for making it ready.
+    /// Always [`READ`] bytes, so that no read pays for making it ready.
     buffer: Box<[u8]>,
     /// What was read into it and not passed on yet.
     unread: Range<usize>,
