@@ -42,7 +42,7 @@ pub use graph::{GraphTarget, GraphTargetOptions};
 pub use holder::SnapshotHolder;
 pub use server::{database_identity, server_info};
 pub use session::Session;
-pub use sql::{compared, quote_ident, quote_literal};
+pub use sql::{compared, hash_of, quote_ident, quote_literal, row_bytes};
 pub use staging::{Staged, Staging};
 pub use task::{Annotations, ExportOptions, TableTask, VirtualQuery};
 pub use tools::{Tool, all_pg_dumps, find_pg_dump};

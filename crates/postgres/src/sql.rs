@@ -47,6 +47,32 @@ pub fn compared(value: &str, sql_type: &str) -> String {
     )
 }
 
+/// The bytes of a row of these values: what tells whether two rows, or one row at two moments, are
+/// exactly the same. Each value comes with its type and whether that has a binary form
+/// ([`HAS_BINARY_FORM`]). Cheaper than its text by half, and one thing with it: what differs as text
+/// (`1.0` and `1.00`) differs here. Two rows must have the same types.
+pub fn row_bytes<'t>(values: impl IntoIterator<Item = (String, &'t str, bool)>) -> String {
+    let values = values
+        .into_iter()
+        .map(|(value, sql_type, binary)| match binary {
+            true => compared(&value, sql_type),
+            false => format!("{value}::pg_catalog.text"),
+        });
+    let values: Vec<String> = values.collect();
+    format!("pg_catalog.record_send(ROW({}))", values.join(", "))
+}
+
+/// The hash of bytes, as text.
+#[must_use]
+pub fn hash_of(bytes: &str) -> String {
+    format!("pg_catalog.encode(pg_catalog.sha256({bytes}), 'hex')")
+}
+
+/// Whether values of the type `t` (of `pg_type`), whose elements are of the type `e`, can be sent in
+/// binary form, as SQL.
+pub(crate) const HAS_BINARY_FORM: &str = "t.typtype IN ('b', 'e') AND t.typsend <> 0 \
+    AND (e.oid IS NULL OR e.typtype IN ('b', 'e') AND e.typsend <> 0)";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +82,18 @@ mod tests {
         assert_eq!(quote_ident(r#"We"ird Näme"#), r#""We""ird Näme""#);
         assert_eq!(quote_literal("it's"), "'it''s'");
         assert_eq!(quote_literal(r"a\'b"), r"E'a\\''b'");
+    }
+
+    #[test]
+    fn a_value_without_a_binary_form_is_compared_as_text() {
+        let values = [
+            ("t.a".to_owned(), "integer", true),
+            ("t.b".to_owned(), "aclitem", false),
+        ];
+        assert_eq!(
+            row_bytes(values),
+            "pg_catalog.record_send(ROW(t.a, t.b::pg_catalog.text))"
+        );
     }
 
     #[test]

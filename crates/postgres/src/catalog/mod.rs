@@ -60,6 +60,8 @@ pub struct CatalogColumn {
     pub generated: bool,
     /// Whether it has a default, a generation expression or an identity.
     pub has_default: bool,
+    /// Whether its values can be sent in binary form.
+    pub has_binary_form: bool,
 }
 
 /// One table or view.

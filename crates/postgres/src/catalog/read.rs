@@ -13,6 +13,7 @@ use tokio_postgres::{Client, Error};
 
 use super::{Catalog, CatalogColumn, CatalogTable, TableRef};
 use crate::failure::{failure_of, is_lock_unavailable};
+use crate::sql::HAS_BINARY_FORM;
 
 /// How long the size functions may wait for a lock that was taken at that very moment.
 const SIZE_LOCK_TIMEOUT: &str = "5s";
@@ -179,7 +180,7 @@ async fn read_columns(
                 t.typtype::pg_catalog.text, \
                 CASE WHEN t.typcategory = 'A' AND t.typelem <> 0 THEN t.typelem END, \
                 e.typtype::pg_catalog.text, a.attnotnull, {generated}, \
-                a.atthasdef OR a.attidentity <> '' \
+                a.atthasdef OR a.attidentity <> '', {HAS_BINARY_FORM} \
          FROM pg_catalog.pg_attribute a \
          JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
          LEFT JOIN pg_catalog.pg_type e ON t.typcategory = 'A' AND e.oid = t.typelem \
@@ -204,6 +205,7 @@ async fn read_columns(
                 },
                 generated: row.get(10),
                 has_default: row.get(11),
+                has_binary_form: row.get(12),
             });
         }
     }

@@ -94,7 +94,9 @@ impl<'a> Former<'a> {
         let (values, from) = match &diff.key {
             Key::Columns(_) if only_new => return Ok(()),
             Key::Columns(_) => (
-                values(diff, &all, |column| format!("t.{}", quote_ident(column))),
+                values(diff, "d", &all, |column| {
+                    format!("t.{}", quote_ident(column))
+                }),
                 format!(
                     "{} d JOIN {} t ON {} WHERE d.ark_op <> 'i'",
                     diff.diff,
@@ -264,14 +266,19 @@ pub(super) fn only_new(diff: &TableDiff, counts: &Counts, outside: &Outside<'_>)
     counts.updates + counts.deletes == 0 && !outside.touches(diff.table.table.oid)
 }
 
-/// The columns of an undo table: the diff's where they are its key, else what `value` says.
-fn values(diff: &TableDiff, columns: &[String], value: impl Fn(&str) -> String) -> String {
+/// The columns of an undo table: those of `key` where they are the diff's key, else what `value` says.
+fn values(
+    diff: &TableDiff,
+    key: &str,
+    columns: &[String],
+    value: impl Fn(&str) -> String,
+) -> String {
     let values: Vec<String> = columns
         .iter()
         .map(|column| {
             let quoted = quote_ident(column);
             if diff.is_key(column) {
-                format!("d.{quoted}")
+                format!("{key}.{quoted}")
             } else {
                 format!("{} AS {quoted}", value(column))
             }
@@ -280,15 +287,16 @@ fn values(diff: &TableDiff, columns: &[String], value: impl Fn(&str) -> String) 
     values.join(", ")
 }
 
-/// A query for the way back of rows that are new, as they are now.
+/// A query for the way back of rows that are new, as they are now. Which rows these are is asked by
+/// `EXISTS`, so that the server keeps their keys at hand and not the rows.
 fn new_rows(diff: &TableDiff, table: &UndoTable, live: &str) -> String {
     // Not `NULL::type`: a domain may forbid it.
     let nothing = |column: &str| format!("z.{}", quote_ident(column));
     format!(
-        "SELECT 'd'::\"char\" AS ark_op, d.ark_n, {} AS ark_expect, {} FROM {} d JOIN {live} t ON {} \
-         LEFT JOIN {live} z ON false WHERE d.ark_op = 'i'",
+        "SELECT 'd'::\"char\" AS ark_op, 1 AS ark_n, {} AS ark_expect, {} FROM {live} t LEFT JOIN {live} z ON false \
+         WHERE EXISTS (SELECT FROM {} d WHERE d.ark_op = 'i' AND {})",
         row_hash(table, "t"),
-        values(diff, &table.columns, nothing),
+        values(diff, "t", &table.columns, nothing),
         diff.diff,
         table.joined("t", "d")
     )

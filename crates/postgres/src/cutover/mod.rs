@@ -34,8 +34,8 @@
 //! exist exactly when the change is live.
 //!
 //! Limits: a role that owns the tables and may make temporary ones; no superuser, no
-//! `session_replication_role`. A table without a key is only taken with all of its columns. Rows are
-//! compared as the text of their columns. The server queues some 12 bytes a row and live foreign key
+//! `session_replication_role`. A table without a key is only taken with all of its columns; its rows are
+//! compared as text. Hashes are of the bytes that the server would send of a row. The server queues some 12 bytes a row and live foreign key
 //! in a statement. No row comes to this process.
 
 mod apply;

@@ -15,7 +15,7 @@ use crate::advisory::Advisory;
 use crate::catalog::{Catalog, read_catalog};
 use crate::failure::failure_of;
 use crate::session::Session;
-use crate::sql::{quote_ident, quote_literal};
+use crate::sql::{HAS_BINARY_FORM, hash_of, quote_ident, quote_literal, row_bytes};
 
 /// How many changed rows of a table are named.
 const EXAMPLES: i64 = 5;
@@ -33,6 +33,8 @@ pub(super) struct UndoTable {
     pub(super) columns: Vec<String>,
     /// Those of type `bytea`.
     pub(super) binary: Vec<String>,
+    /// Those whose values can be sent in binary form.
+    pub(super) sendable: Vec<String>,
 }
 
 impl UndoTable {
@@ -48,10 +50,18 @@ impl UndoTable {
     }
 }
 
-/// The hash of a row's text.
+/// The hash of a row.
 pub(super) fn row_hash(table: &UndoTable, alias: &str) -> String {
-    let text = super::row_text(&table.columns, &table.binary, alias);
-    format!("pg_catalog.md5({text})")
+    let values = table.columns.iter().map(|column| {
+        let value = format!("{alias}.{}", quote_ident(column));
+        let sql_type = if table.binary.contains(column) {
+            "bytea"
+        } else {
+            ""
+        };
+        (value, sql_type, table.sendable.contains(column))
+    });
+    hash_of(&row_bytes(values))
 }
 
 /// The tables of an undo schema.
@@ -59,7 +69,11 @@ pub(super) async fn tables(client: &Client, schema: &str) -> Result<Vec<UndoTabl
     let sql = format!(
         "SELECT u.n, u.schema, u.name, u.key, u.columns, c.relkind::pg_catalog.text, \
            ARRAY(SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid \
-             AND a.atttypid = 'pg_catalog.bytea'::pg_catalog.regtype) \
+             AND a.atttypid = 'pg_catalog.bytea'::pg_catalog.regtype), \
+           ARRAY(SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute a \
+             JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
+             LEFT JOIN pg_catalog.pg_type e ON t.typcategory = 'A' AND e.oid = t.typelem \
+             WHERE a.attrelid = c.oid AND {HAS_BINARY_FORM}) \
          FROM {}.tables u LEFT JOIN pg_catalog.pg_class c \
          ON c.oid = pg_catalog.to_regclass(pg_catalog.format('%I.%I', u.schema, u.name)) ORDER BY u.n",
         quote_ident(schema)
@@ -94,6 +108,7 @@ pub(super) async fn tables(client: &Client, schema: &str) -> Result<Vec<UndoTabl
                     .map_or(Key::WholeRow, Key::Columns),
                 columns: row.get(4),
                 binary: row.get(6),
+                sendable: row.get(7),
             }
         })
         .collect())

@@ -4,11 +4,11 @@
 //! occurrence number, the key, the wanted values. Of rows with an id the values stay where they are
 //! staged, and `v<n>` gives them by `ark_old`, unless something may change them on the way: a view where
 //! most rows of the table are written, a table where it is few of many.
-//! Values are compared as the text of their row, so that what merely compares as equal (`1.0` and
+//! Values are compared as the bytes of their row, so that what merely compares as equal (`1.0` and
 //! `1.00`) is not taken for equal.
 
 use arkstream_pipeline::{Failure, TablePlan};
-use arkstream_postgres::{Key, TableDiff, compared, failure_of, quote_ident, quote_literal};
+use arkstream_postgres::{Key, TableDiff, failure_of, quote_ident, quote_literal, row_bytes};
 
 use super::Mode;
 use super::maps::Mapping;
@@ -157,8 +157,8 @@ fn by_id(mapping: &Mapping<'_>, table: &Table, staged: bool) -> String {
     } else {
         format!(
             "{} IS DISTINCT FROM {}",
-            table.row_text("t", names.iter().copied()),
-            wanted_text(table)
+            table.row_bytes("t", names.iter().copied()),
+            wanted_bytes(table)
         )
     };
     let live = table.only_live();
@@ -204,13 +204,10 @@ fn wanted(table: &Table, column: &str) -> String {
     }
 }
 
-/// The text of a row as it shall be live, without its id.
-pub(super) fn wanted_text(table: &Table) -> String {
-    let values: Vec<String> = table
-        .values()
-        .map(|column| compared(&wanted(table, &column.name), &column.live_type))
-        .collect();
-    format!("ROW({})::pg_catalog.text", values.join(", "))
+/// The bytes of a row as it shall be live, without its id.
+pub(super) fn wanted_bytes(table: &Table) -> String {
+    let values = table.values();
+    row_bytes(values.map(|column| column.compared(wanted(table, &column.name))))
 }
 
 /// Which live rows are deleted unless the bundle has them; `None` when none is.
@@ -243,8 +240,8 @@ fn by_primary_key(mapping: &Mapping<'_>, table: &Table, key: &[String]) -> Strin
     } else {
         format!(
             "{} IS DISTINCT FROM {}",
-            table.row_text("t", others.iter().copied()),
-            table.row_text("x", others.iter().copied())
+            table.row_bytes("t", others.iter().copied()),
+            table.row_bytes("x", others.iter().copied())
         )
     };
     let overwrites = mapping.mode == Mode::Replace;

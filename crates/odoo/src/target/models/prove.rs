@@ -1,7 +1,7 @@
 //! After the cut-over: the live rows against the bundle's.
 
 use arkstream_pipeline::{Failure, Proof};
-use arkstream_postgres::failure_of;
+use arkstream_postgres::{failure_of, hash_of};
 
 use super::Mode;
 use super::diffs;
@@ -11,7 +11,7 @@ use super::shared;
 use super::tables::{Class, Table, col};
 
 /// Compares every table that was written: the number of the restored rows and an order-independent
-/// sum of hashes over the text of each row, live against staged; of tables that the bundle has
+/// sum of hashes over the bytes of each row, live against staged; of tables that the bundle has
 /// whole, in `replace`, also the number of all rows against the manifest.
 pub(super) async fn prove(mapping: &Mapping<'_>) -> Result<Vec<Proof>, Failure> {
     let mut proofs = Vec::new();
@@ -57,10 +57,11 @@ pub(super) async fn prove(mapping: &Mapping<'_>) -> Result<Vec<Proof>, Failure> 
 /// Two queries that give the same text when the restored rows are live as they stand in the bundle.
 fn sums(mapping: &Mapping<'_>, table: &Table) -> Option<(String, String)> {
     let names = || table.values().map(|column| column.name.as_str());
-    let sum = |id: &str, text: &str| {
+    let sum = |id: &str, bytes: &str| {
         format!(
             "SELECT pg_catalog.count(*) || ' rows, ' || COALESCE(pg_catalog.sum(\
-             pg_catalog.hashtextextended({id} || {text}, 0)::pg_catalog.numeric), 0)"
+             pg_catalog.hashtextextended({id} || {}, 0)::pg_catalog.numeric), 0)",
+            hash_of(bytes)
         )
     };
     let live = table.only_live();
@@ -70,12 +71,12 @@ fn sums(mapping: &Mapping<'_>, table: &Table) -> Option<(String, String)> {
         return Some((
             format!(
                 "{} FROM {x} x JOIN {m} m ON m.old = x.ark_old LEFT JOIN {live} t ON t.id = m.new WHERE m.write AND {}",
-                sum("m.new", &diffs::wanted_text(table)),
+                sum("m.new", &diffs::wanted_bytes(table)),
                 untouched(mapping, table, "m.new")
             ),
             format!(
                 "{} FROM {live} t JOIN {m} m ON m.new = t.id WHERE m.write AND {}",
-                sum("t.id", &table.row_text("t", names())),
+                sum("t.id", &table.row_bytes("t", names())),
                 untouched(mapping, table, "m.new")
             ),
         ));
@@ -105,11 +106,11 @@ fn sums(mapping: &Mapping<'_>, table: &Table) -> Option<(String, String)> {
     Some((
         format!(
             "{} FROM {x} x WHERE {given} AND {mine}",
-            sum("''", &table.row_text("x", names()))
+            sum("''", &table.row_bytes("x", names()))
         ),
         format!(
             "{} FROM {live} t WHERE {theirs}",
-            sum("''", &table.row_text("t", names()))
+            sum("''", &table.row_bytes("t", names()))
         ),
     ))
 }

@@ -57,6 +57,7 @@ pub(super) async fn create(
                 Some(Column {
                     name: column.name.clone(),
                     live_type: live.pg.type_name.clone(),
+                    has_binary_form: live.has_binary_form,
                     reference: references.remove(&column.name).unwrap_or_default(),
                 })
             })

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arkstream_format::{Manifest, TableEntry, TableRole};
-use arkstream_postgres::{Catalog, CatalogTable, Staged, compared, quote_ident};
+use arkstream_postgres::{Catalog, CatalogTable, Staged, compared, quote_ident, row_bytes};
 
 use super::references::Reference;
 use crate::registry::Registry;
@@ -40,6 +40,8 @@ pub(super) struct Column {
     pub(super) name: String,
     /// `format_type()` of the live column.
     pub(super) live_type: String,
+    /// Whether values of that type can be sent in binary form.
+    pub(super) has_binary_form: bool,
     /// Where its values lead.
     pub(super) reference: Reference,
 }
@@ -52,6 +54,16 @@ impl Table {
 
     pub(super) fn has(&self, column: &str) -> bool {
         self.columns.iter().any(|c| c.name == column)
+    }
+
+    /// What tells equal rows: [`row_bytes`] of columns in the live types.
+    pub(super) fn row_bytes<'c>(
+        &self,
+        alias: &str,
+        columns: impl IntoIterator<Item = &'c str>,
+    ) -> String {
+        let columns = columns.into_iter().filter_map(|name| self.column(name));
+        row_bytes(columns.map(|column| column.compared(col(alias, &column.name))))
     }
 
     /// As [`row_text`], for rows that may hold values of any size.
@@ -89,6 +101,13 @@ impl Table {
         self.columns
             .iter()
             .filter(move |column| !(has_id && column.name == "id"))
+    }
+}
+
+impl Column {
+    /// A value of it, as [`row_bytes`] takes it.
+    pub(super) fn compared(&self, value: String) -> (String, &str, bool) {
+        (value, &self.live_type, self.has_binary_form)
     }
 }
 

@@ -273,3 +273,30 @@ async fn rows_with_columns_of_domains_that_forbid_null_come_and_go() {
     world.undo().await.unwrap();
     assert_eq!(world.rows("t").await, before);
 }
+
+/// Rows are known again by their bytes. `aclitem` has none to send, of a composite nobody knows.
+#[tokio::test]
+async fn values_without_a_binary_form_are_known_again() {
+    let world = World::new(
+        "CREATE TYPE point_of AS (x int, acl aclitem); \
+         CREATE TABLE t (id int PRIMARY KEY, acl aclitem, acls aclitem[], point point_of, n numeric); \
+         INSERT INTO t VALUES (1, 'postgres=r/postgres', NULL, NULL, 1.0)",
+    )
+    .await;
+    let brought = "(1, NULL, '{postgres=r/postgres}', '(1,postgres=w/postgres)', 1.0), \
+                   (2, 'postgres=r/postgres', NULL, '(2,)', 1.0)";
+    world.want("t", brought).await;
+    let before = world.rows("t").await;
+    let (catalog, diffs) = world.diffs(&["t"]).await;
+    let options = World::options(Strategy::LiveKeys, false);
+    world.apply(&catalog, &diffs, &options).await.unwrap();
+    assert_eq!(world.changed().await, Vec::<String>::new());
+    world.run("UPDATE t SET n = 1.00 WHERE id = 1").await;
+    world.run("UPDATE t SET point.x = 3 WHERE id = 2").await;
+    assert_eq!(
+        world.changed().await,
+        ["t id 1 was changed", "t id 2 was changed"]
+    );
+    world.undo().await.unwrap();
+    assert_eq!(world.rows("t").await, before);
+}
