@@ -19,17 +19,17 @@ use sha2::Sha256;
 use tokio::sync::{mpsc, oneshot};
 
 use arkstream_format::{
-    BaseBundle, Chunk, Component, Compression, Contents, Crc32, DeadRange, Digest, Generation,
-    Member, Proof, journal::Record,
+    Chunk, Compression, Contents, Crc32, DeadRange, Digest, Generation, Member, journal::Record,
 };
 use arkstream_pipeline::{Failure, FailureKind, MemberFacts, Permit, Receipt, Stage, Stats};
 
 use crate::{
+    channel::{Command, answer},
     clock::Clock,
     codec::{EncodedChunk, STREAM_END},
     disk::Disk,
     durable,
-    earlier::{Candidate, TornTail},
+    earlier::TornTail,
     hashing::{HashingFile, sha256_state},
     index::Index,
     journal::JournalWriter,
@@ -46,43 +46,6 @@ const GROUP_BYTES: u64 = 64 << 20;
 const GROUP_TIME: Duration = Duration::from_secs(1);
 /// Gathers headers and small members into one write.
 const WRITE_BUFFER: usize = 256 << 10;
-
-pub(crate) enum Command {
-    Open(Box<Opening>),
-    Chunk(EncodedChunk, Option<Permit>),
-    /// Appends the first chunks of what an earlier attempt left under the open member's name.
-    Reuse(Candidate, usize),
-    /// Takes up the torn member at the end of the file after so many of its chunks.
-    Continue(usize, oneshot::Sender<Result<(), Failure>>),
-    Close {
-        facts: MemberFacts,
-        receipt: oneshot::Sender<Receipt>,
-        done: oneshot::Sender<Result<(), Failure>>,
-    },
-    Abandon(String),
-    Retract(String, String, oneshot::Sender<Result<(), Failure>>),
-    Generation(Box<Generation>, oneshot::Sender<Result<(), Failure>>),
-    Sync(oneshot::Sender<Result<(), Failure>>),
-    Members(oneshot::Sender<Result<Vec<Member>, Failure>>),
-    Contents(Vec<BaseBundle>, oneshot::Sender<Result<Contents, Failure>>),
-    Earlier(Component, oneshot::Sender<Result<Vec<Member>, Failure>>),
-    Candidate(String, oneshot::Sender<Result<Option<Candidate>, Failure>>),
-    /// Keeps an earlier member, with another proof where one is given.
-    Keep {
-        name: String,
-        proof: Option<Proof>,
-        done: oneshot::Sender<Result<Option<Member>, Failure>>,
-    },
-    /// Gives a finished member another proof.
-    Prove {
-        name: String,
-        proof: Proof,
-        done: oneshot::Sender<Result<(), Failure>>,
-    },
-    SetAside(oneshot::Sender<Result<(), Failure>>),
-    /// Hands the file over to whoever completes the bundle; the thread ends.
-    Finish(oneshot::Sender<Result<Box<Appender>, Failure>>),
-}
 
 /// The bundle as far as it is written.
 pub(crate) struct Appender {
@@ -157,6 +120,13 @@ impl Appender {
             let outcome = match command {
                 Command::Open(opening) => self.open(*opening),
                 Command::Chunk(chunk, permit) => self.append(&chunk).map(|()| drop(permit)),
+                Command::Whole {
+                    opening,
+                    chunks,
+                    facts,
+                    receipt,
+                    done,
+                } => answer(done, self.whole(*opening, chunks, facts, receipt)),
                 Command::Reuse(candidate, chunks) => self.reuse(&candidate, chunks),
                 Command::Continue(chunks, done) => answer(done, self.continue_torn(chunks)),
                 Command::Close {
@@ -253,6 +223,21 @@ impl Appender {
         }
         self.open = Some(open);
         Ok(())
+    }
+
+    fn whole(
+        &mut self,
+        opening: Opening,
+        chunks: Vec<(EncodedChunk, Option<Permit>)>,
+        facts: MemberFacts,
+        receipt: oneshot::Sender<Receipt>,
+    ) -> Result<(), Failure> {
+        self.open(opening)?;
+        for (chunk, permit) in chunks {
+            self.append(&chunk)?;
+            drop(permit);
+        }
+        self.close(facts, receipt)
     }
 
     /// SHA-256 of everything appended so far.
@@ -473,19 +458,4 @@ fn no_open_member() -> Failure {
         "append to a member",
         "no member is open",
     )
-}
-
-/// Tells the asker, and the thread whether to go on.
-fn answer<T>(
-    reply: oneshot::Sender<Result<T, Failure>>,
-    outcome: Result<T, Failure>,
-) -> Result<(), Failure> {
-    let verdict = match &outcome {
-        // A call that makes no sense has written nothing.
-        Err(failure) if failure.kind != FailureKind::Internal => Err(failure.clone()),
-        _ => Ok(()),
-    };
-    // An asker who is gone was cancelled.
-    let _ = reply.send(outcome);
-    verdict
 }

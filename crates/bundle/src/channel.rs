@@ -8,21 +8,89 @@ use std::sync::{
 use bytes::Bytes;
 use tokio::{
     sync::{mpsc, oneshot},
-    task::{JoinError, JoinHandle},
+    task::JoinHandle,
 };
 
-use arkstream_format::{Compression, Crc32, Member, Proof};
+use arkstream_format::{
+    BaseBundle, Component, Compression, Contents, Crc32, Generation, Member, Proof,
+};
 use arkstream_pipeline::{
-    Failure, FailureKind, MemberFacts, MemberSpec, PendingReceipt, Permit, Stage, Stats,
+    Failure, FailureKind, MemberFacts, MemberSpec, PendingReceipt, Permit, Receipt, Stage, Stats,
 };
 
 use crate::{
-    appender::Command,
+    appender::Appender,
     codec::{Effort, EncodedChunk, STREAM_END},
     earlier::Candidate,
     older::{Older, Origin},
     opening::{Opening, Totals},
 };
+
+/// Bytes of a chunk that are done sooner than another thread would have begun.
+const SMALL: usize = 16 << 10;
+
+/// A chunk that is being encoded.
+pub(crate) enum Encoding {
+    Done(EncodedChunk),
+    Running(JoinHandle<EncodedChunk>),
+}
+
+impl Encoding {
+    pub(crate) async fn wait(self) -> Result<EncodedChunk, Failure> {
+        match self {
+            Self::Done(chunk) => Ok(chunk),
+            Self::Running(task) => task
+                .await
+                .map_err(|error| Failure::new(FailureKind::Internal, "compress a chunk", error)),
+        }
+    }
+}
+
+/// What the appender is to do.
+pub(crate) enum Command {
+    Open(Box<Opening>),
+    Chunk(EncodedChunk, Option<Permit>),
+    /// A member whose chunks are all at hand.
+    Whole {
+        opening: Box<Opening>,
+        chunks: Vec<(EncodedChunk, Option<Permit>)>,
+        facts: MemberFacts,
+        receipt: oneshot::Sender<Receipt>,
+        done: oneshot::Sender<Result<(), Failure>>,
+    },
+    /// Appends the first chunks of what an earlier attempt left under the open member's name.
+    Reuse(Candidate, usize),
+    /// Takes up the torn member at the end of the file after so many of its chunks.
+    Continue(usize, oneshot::Sender<Result<(), Failure>>),
+    Close {
+        facts: MemberFacts,
+        receipt: oneshot::Sender<Receipt>,
+        done: oneshot::Sender<Result<(), Failure>>,
+    },
+    Abandon(String),
+    Retract(String, String, oneshot::Sender<Result<(), Failure>>),
+    Generation(Box<Generation>, oneshot::Sender<Result<(), Failure>>),
+    Sync(oneshot::Sender<Result<(), Failure>>),
+    Members(oneshot::Sender<Result<Vec<Member>, Failure>>),
+    Contents(Vec<BaseBundle>, oneshot::Sender<Result<Contents, Failure>>),
+    Earlier(Component, oneshot::Sender<Result<Vec<Member>, Failure>>),
+    Candidate(String, oneshot::Sender<Result<Option<Candidate>, Failure>>),
+    /// Keeps an earlier member, with another proof where one is given.
+    Keep {
+        name: String,
+        proof: Option<Proof>,
+        done: oneshot::Sender<Result<Option<Member>, Failure>>,
+    },
+    /// Gives a finished member another proof.
+    Prove {
+        name: String,
+        proof: Proof,
+        done: oneshot::Sender<Result<(), Failure>>,
+    },
+    SetAside(oneshot::Sender<Result<(), Failure>>),
+    /// Hands the file over to whoever completes the bundle; the thread ends.
+    Finish(oneshot::Sender<Result<Box<Appender>, Failure>>),
+}
 
 /// The way to the appender.
 #[derive(Clone)]
@@ -118,26 +186,32 @@ impl Channel {
             totals.raw_len += chunk.raw.len() as u64;
             totals.stored_len += chunk.stored(compression).len() as u64;
         }
-        self.open(spec, compression, Some(totals)).await?;
-        for (chunk, permit) in chunks {
-            self.send(Command::Chunk(chunk, permit)).await?;
-        }
-        self.close(facts).await
+        let opening = opening(spec, compression, Some(totals));
+        let (receipt, pending) = PendingReceipt::of_sink(Arc::clone(&self.failed));
+        self.ask(|done| Command::Whole {
+            opening,
+            chunks,
+            facts,
+            receipt,
+            done,
+        })
+        .await?;
+        Ok(pending)
     }
 
     /// Hashes and compresses a chunk, or copies it where it was compressed before, on the blocking pool,
-    /// which runs as many as there are permits.
+    /// which runs as many as there are permits; one that is [`SMALL`] at once.
     pub(crate) fn encode(
         &self,
         raw: Bytes,
         compression: Compression,
         origin: Option<Origin>,
-    ) -> JoinHandle<EncodedChunk> {
+    ) -> Encoding {
         let effort = self.effort;
         let origin = origin.filter(|_| compression == Compression::Deflate);
         let stats = Arc::clone(&self.stats);
-        tokio::task::spawn_blocking(move || {
-            let length = raw.len();
+        let length = raw.len();
+        let work = move || {
             let copied = origin.and_then(|origin| origin.encoded(&raw));
             copied.unwrap_or_else(|| {
                 let hashed = stats.work(Stage::Hash, length, || EncodedChunk::hashed(raw));
@@ -148,7 +222,11 @@ impl Channel {
                     }
                 }
             })
-        })
+        };
+        match length <= SMALL {
+            true => Encoding::Done(work()),
+            false => Encoding::Running(tokio::task::spawn_blocking(work)),
+        }
     }
 
     pub(crate) async fn open(
@@ -157,15 +235,8 @@ impl Channel {
         compression: Compression,
         totals: Option<Totals>,
     ) -> Result<(), Failure> {
-        self.send(Command::Open(Box::new(Opening {
-            name: spec.name.clone(),
-            component: spec.component,
-            compression,
-            modified_at: spec.modified_at,
-            mode: spec.mode,
-            totals,
-        })))
-        .await
+        self.send(Command::Open(opening(spec, compression, totals)))
+            .await
     }
 
     pub(crate) async fn close(&self, facts: MemberFacts) -> Result<PendingReceipt, Failure> {
@@ -180,6 +251,28 @@ impl Channel {
     }
 }
 
-pub(crate) fn not_encoded(error: JoinError) -> Failure {
-    Failure::new(FailureKind::Internal, "compress a chunk", error)
+fn opening(spec: &MemberSpec, compression: Compression, totals: Option<Totals>) -> Box<Opening> {
+    Box::new(Opening {
+        name: spec.name.clone(),
+        component: spec.component,
+        compression,
+        modified_at: spec.modified_at,
+        mode: spec.mode,
+        totals,
+    })
+}
+
+/// Tells the asker, and the thread whether to go on.
+pub(crate) fn answer<T>(
+    reply: oneshot::Sender<Result<T, Failure>>,
+    outcome: Result<T, Failure>,
+) -> Result<(), Failure> {
+    let verdict = match &outcome {
+        // A call that makes no sense has written nothing.
+        Err(failure) if failure.kind != FailureKind::Internal => Err(failure.clone()),
+        _ => Ok(()),
+    };
+    // An asker who is gone was cancelled.
+    let _ = reply.send(outcome);
+    verdict
 }

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use tokio::{sync::OwnedMutexGuard, task::JoinHandle};
+use tokio::sync::OwnedMutexGuard;
 
 use arkstream_format::{CHUNK_SIZE, Digest};
 use arkstream_pipeline::{
@@ -12,8 +12,7 @@ use arkstream_pipeline::{
 };
 
 use crate::{
-    appender::Command,
-    channel::{Channel, not_encoded},
+    channel::{Channel, Command, Encoding},
     codec::EncodedChunk,
     earlier::{Candidate, CandidateKind},
 };
@@ -30,7 +29,7 @@ pub(crate) struct StreamedMember {
     holding: Option<OwnedMutexGuard<()>>,
     gathered: BytesMut,
     permit: Option<Permit>,
-    encoding: VecDeque<(JoinHandle<EncodedChunk>, Permit)>,
+    encoding: VecDeque<(Encoding, Permit)>,
     encoding_bytes: u64,
     /// Chunks of the stream so far.
     chunks: usize,
@@ -105,11 +104,11 @@ impl StreamedMember {
     }
 
     async fn oldest(&mut self) -> Result<Option<(EncodedChunk, Permit)>, Failure> {
-        let Some((task, permit)) = self.encoding.pop_front() else {
+        let Some((encoding, permit)) = self.encoding.pop_front() else {
             return Ok(None);
         };
         self.encoding_bytes -= permit.bytes();
-        Ok(Some((task.await.map_err(not_encoded)?, permit)))
+        Ok(Some((encoding.wait().await?, permit)))
     }
 
     /// Takes the gathered bytes as the next chunk: compared while everything was equal so far, else
@@ -134,8 +133,8 @@ impl StreamedMember {
             self.diverge().await?;
         }
         self.encoding_bytes += permit.bytes();
-        let task = self.channel.encode(raw, self.spec.compression, origin);
-        self.encoding.push_back((task, permit));
+        let encoding = self.channel.encode(raw, self.spec.compression, origin);
+        self.encoding.push_back((encoding, permit));
         Ok(())
     }
 

@@ -24,8 +24,8 @@ use arkstream_pipeline::{
 };
 
 use crate::{
-    appender::{Appender, Command},
-    channel::{Channel, not_encoded},
+    appender::Appender,
+    channel::{Channel, Command},
     claim::{Place, begun, claim, resume, start_journal},
     codec::Effort,
     disk::Disk,
@@ -316,8 +316,8 @@ impl Sink for BundleWriter {
         while !bytes.is_empty() {
             let raw = bytes.split_to(bytes.len().min(CHUNK_SIZE));
             let origin = channel.origin(&spec, chunks.len());
-            let chunk = channel.encode(raw, spec.compression, origin).await;
-            chunks.push((chunk.map_err(not_encoded)?, None));
+            let encoding = channel.encode(raw, spec.compression, origin);
+            chunks.push((encoding.wait().await?, None));
         }
         let _lane = self.lane.lock().await;
         channel.append_whole(&spec, chunks, facts).await

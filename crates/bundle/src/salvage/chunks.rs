@@ -6,7 +6,7 @@ use arkstream_format::{CHUNK_SIZE, Chunk};
 use arkstream_pipeline::{Failure, FailureKind, MemberFacts, MemberSpec};
 
 use crate::{
-    appender::Command,
+    channel::Command,
     codec::EncodedChunk,
     opening::Totals,
     reader::read_proven,
