@@ -15,6 +15,9 @@ use crate::scope::{Scope, accounted};
 /// Rows by table.
 type Rows<'a> = BTreeMap<&'a str, u64>;
 
+/// Fields by model.
+type Relations<'a> = BTreeMap<&'a str, Vec<X2ManyField>>;
+
 /// The list. `tables` are the exported ones; before the export there are none, and no model
 /// counts as empty.
 pub(super) fn model_list(
@@ -52,9 +55,10 @@ pub(super) fn model_list(
         }
         names.extend(present);
     }
+    let relations = relations(registry, scope);
     let mut list: Vec<ModelEntry> = names
         .into_iter()
-        .map(|name| entry(name, registry, scope, rows.as_ref(), &order))
+        .map(|name| entry(name, registry, scope, rows.as_ref(), &order, &relations))
         .collect();
     let rank = |model: &ModelEntry| {
         let known = model.inventory_name.as_deref().unwrap_or(&model.model);
@@ -73,6 +77,7 @@ fn entry(
     scope: &Scope,
     rows: Option<&Rows<'_>>,
     order: &BTreeMap<String, u32>,
+    relations: &Relations<'_>,
 ) -> ModelEntry {
     let known = entry_of(name);
     let table = scope.model_tables.get(name);
@@ -104,12 +109,37 @@ fn entry(
             .map(|model| model.modules.clone())
             .unwrap_or_default(),
         import_order: table.and_then(|table| order.get(table)).copied(),
-        x2many: x2many(name, registry, scope),
+        x2many: x2many(name, registry, scope, relations),
     }
 }
 
+/// The many2many fields of each model whose tables travel.
+fn relations<'a>(registry: &'a Registry, scope: &Scope) -> Relations<'a> {
+    let mut found = Relations::new();
+    for task in &scope.tasks {
+        let uses = registry.relations.get(&task.table.table.oid);
+        for relation in uses.into_iter().flatten() {
+            let field = X2ManyField {
+                field: relation.field.clone(),
+                ttype: "many2many".to_owned(),
+                relation: relation.other.clone(),
+                table: task.table.table.qualified(),
+                column: relation.column1.clone(),
+                ids: relation.column2.clone(),
+            };
+            found.entry(&relation.model).or_default().push(field);
+        }
+    }
+    found
+}
+
 /// The fields of a model whose values stand in another table that travels.
-fn x2many(name: &str, registry: &Registry, scope: &Scope) -> Vec<X2ManyField> {
+fn x2many(
+    name: &str,
+    registry: &Registry,
+    scope: &Scope,
+    relations: &Relations<'_>,
+) -> Vec<X2ManyField> {
     let Some(model) = registry.models.get(name) else {
         return Vec::new();
     };
@@ -132,19 +162,7 @@ fn x2many(name: &str, registry: &Registry, scope: &Scope) -> Vec<X2ManyField> {
             ids: "id".to_owned(),
         })
     });
-    let shared = scope.tasks.iter().flat_map(|task| {
-        let uses = registry.relations.get(&task.table.table.oid);
-        let uses = uses.into_iter().flatten();
-        uses.filter(|relation| relation.model == name)
-            .map(|relation| X2ManyField {
-                field: relation.field.clone(),
-                ttype: "many2many".to_owned(),
-                relation: relation.other.clone(),
-                table: task.table.table.qualified(),
-                column: relation.column1.clone(),
-                ids: relation.column2.clone(),
-            })
-    });
+    let shared = relations.get(name).into_iter().flatten().cloned();
     let mut fields: Vec<X2ManyField> = reverse.chain(shared).collect();
     fields.sort();
     fields.dedup_by(|one, other| one.field == other.field);
