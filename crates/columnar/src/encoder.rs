@@ -1,8 +1,8 @@
 //! Record batches to one Parquet file in memory.
 //!
-//! Format: data pages v1 of about 2 MiB, zstd unless all rows together are smaller than what the
-//! compressor costs; row groups of at most
-//! [`EncodeOptions::row_group_bytes`] uncompressed bytes, a single larger row aside. Integers,
+//! Format: data pages v1 of about 2 MiB, zstd; row groups of at most
+//! [`EncodeOptions::row_group_bytes`] uncompressed bytes, a single larger row aside. Where all rows together
+//! are smaller than what that costs, they stand there plain. Else integers,
 //! dates, times and timestamps are DELTA_BINARY_PACKED, floats BYTE_STREAM_SPLIT, columns marked
 //! [`KEY_DICTIONARY`] dictionary-encoded, all others plain. Statistics are kept per column chunk
 //! and cut at 64 bytes. The Arrow schema with all its metadata is in the file (`ARROW:schema`),
@@ -33,9 +33,9 @@ use crate::pgtype::ELEMENT;
 /// Bytes of a minimum or maximum that are kept.
 const STATISTICS_BYTES: usize = 64;
 
-/// A file of fewer bytes is not compressed: a compressor for each of its columns would take ten times as
-/// long as everything else.
-const TOO_SMALL_TO_COMPRESS: usize = 4096;
+/// Fewer bytes stand plain in their file: a compressor and a packer for each column would take ten times as
+/// long as everything else, and a mebibyte a column.
+const SMALL: usize = 4096;
 
 const ENCODING: &str = "encoding a record batch";
 
@@ -105,10 +105,6 @@ impl PartEncoder {
             .set_statistics_truncate_length(Some(STATISTICS_BYTES))
             .set_column_index_truncate_length(Some(STATISTICS_BYTES))
             .set_key_value_metadata(Some(file_metadata(&schema)));
-        let properties = schema
-            .fields()
-            .iter()
-            .fold(properties, |properties, field| encode_as(properties, field));
         Ok(PartEncoder {
             writer: None,
             held: None,
@@ -121,8 +117,15 @@ impl PartEncoder {
         })
     }
 
-    fn begin(&self, compression: Compression) -> Result<ArrowWriter<Vec<u8>>, EncodeError> {
-        let properties = self.properties.clone().set_compression(compression);
+    fn begin(&self, small: bool) -> Result<ArrowWriter<Vec<u8>>, EncodeError> {
+        let mut properties = self.properties.clone();
+        if !small {
+            let fields = self.schema.fields().iter();
+            properties = fields.fold(
+                properties.set_compression(self.compression),
+                |all, field| encode_as(all, field),
+            );
+        }
         ArrowWriter::try_new(Vec::new(), self.schema.clone(), Some(properties.build()))
             .map_err(failed("beginning a Parquet file"))
     }
@@ -156,7 +159,7 @@ impl PartEncoder {
     pub fn finish(mut self) -> Result<Bytes, EncodeError> {
         let mut writer = match self.writer.take() {
             Some(writer) => writer,
-            None => self.begin(Compression::UNCOMPRESSED)?,
+            None => self.begin(true)?,
         };
         if let Some(batch) = self.held {
             writer.write(&batch).map_err(failed(ENCODING))?;
@@ -181,14 +184,14 @@ impl PartEncoder {
             self.write_within_limit(&batch.slice(0, half))?;
             return self.write_within_limit(&batch.slice(half, rows - half));
         }
-        if self.writer.is_none() && self.held.is_none() && bytes < TOO_SMALL_TO_COMPRESS {
+        if self.writer.is_none() && self.held.is_none() && bytes < SMALL {
             self.held = Some(batch.clone());
             self.row_group_bytes = bytes;
             return Ok(());
         }
         let mut writer = match self.writer.take() {
             Some(writer) => writer,
-            None => self.begin(self.compression)?,
+            None => self.begin(false)?,
         };
         if let Some(batch) = self.held.take() {
             writer.write(&batch).map_err(failed(ENCODING))?;

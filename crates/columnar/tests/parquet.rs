@@ -112,7 +112,7 @@ fn each_column_is_encoded_as_it_pays() {
         None,
         Some(vec![0; 8]),
     ];
-    let wire = stream(&vec![row; 500]);
+    let wire = stream(&vec![row.clone(); 500]);
     let batch = decode(&layout, [wire.as_slice()])
         .expect("decodes")
         .expect("rows");
@@ -139,6 +139,18 @@ fn each_column_is_encoded_as_it_pays() {
             matches!(chunk.compression(), Compression::ZSTD(_)),
             "{path}"
         );
+    }
+
+    // A packer for each column would cost more than three rows are worth.
+    let wire = stream(&vec![row; 3]);
+    let batch = decode(&layout, [wire.as_slice()])
+        .expect("decodes")
+        .expect("rows");
+    let file = encode(batch.schema(), &[batch], &EncodeOptions::default());
+    for chunk in self::metadata(&file).row_group(0).columns() {
+        let plain = |encoding| matches!(encoding, Encoding::PLAIN | Encoding::RLE);
+        assert!(chunk.encodings().all(plain), "{}", chunk.column_path());
+        assert_eq!(chunk.dictionary_page_offset(), None);
     }
 }
 
