@@ -225,6 +225,11 @@ impl ColumnLayout {
         }
     }
 
+    /// The column as the catalog has it.
+    pub fn column(&self) -> &PgColumn {
+        &self.column
+    }
+
     /// The neat field and, when there is one, its companion.
     fn fields(&self) -> Vec<Field> {
         let column = &self.column;

@@ -6,7 +6,7 @@ use arkstream_format::{Component, SnapshotEntry};
 use arkstream_pipeline::{
     Event, Failure, FailureKind, PlannedItem, Run, Source, SourcePlan, SourceReport,
 };
-use arkstream_postgres::{SnapshotHolder, read_catalog};
+use arkstream_postgres::SnapshotHolder;
 use async_trait::async_trait;
 
 use super::{Odoo, identities, references};
@@ -103,10 +103,8 @@ impl Source for ModelsSource {
             return Err(super::out_of_order("no snapshot has been taken"));
         };
         let tables: Vec<_> = planned.planned_tables().collect();
-        holder.verify_unchanged(&tables).await?;
-        let client = holder.coordinator();
-        let catalog = read_catalog(client).await?;
-        let registry = read_registry(client, &catalog).await?;
+        let catalog = holder.verify_unchanged(&tables).await?;
+        let registry = read_registry(holder.coordinator(), &catalog).await?;
         let selection = &self.odoo.options.selection;
         let scope = plan_scope(&registry, &catalog, selection, &KnownRows::new())?;
         let (before, now) = (signature(&planned.scope), signature(&scope));

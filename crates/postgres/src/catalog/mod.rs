@@ -18,7 +18,7 @@ use arkstream_columnar::PgColumn;
 use arkstream_format::ForeignKeyEntry;
 
 pub use read::read_catalog;
-pub(crate) use read::{describe_query, read_tables};
+pub(crate) use read::{describe_query, read_shape};
 
 use crate::sql::quote_ident;
 

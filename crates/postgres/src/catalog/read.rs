@@ -23,14 +23,14 @@ const SIZE_LOCK_TIMEOUT: &str = "5s";
 /// # Errors
 /// When the server does not answer.
 pub async fn read_catalog(client: &Client) -> Result<Catalog, Failure> {
-    read(client, None)
+    read(client, true)
         .await
         .map_err(|error| failure_of("read the catalog", &error))
 }
 
-/// The tables with those object ids, as far as they still exist.
-pub(crate) async fn read_tables(client: &Client, oids: &[u32]) -> Result<Catalog, Failure> {
-    read(client, Some(oids))
+/// As [`read_catalog`], without sizes: a third of the server's work.
+pub(crate) async fn read_shape(client: &Client) -> Result<Catalog, Failure> {
+    read(client, false)
         .await
         .map_err(|error| failure_of("read the catalog", &error))
 }
@@ -80,7 +80,7 @@ pub(crate) async fn describe_query(client: &Client, sql: &str) -> Result<Vec<PgC
         .collect())
 }
 
-async fn read(client: &Client, oids: Option<&[u32]>) -> Result<Catalog, Error> {
+async fn read(client: &Client, measured: bool) -> Result<Catalog, Error> {
     let version: i32 = client
         .query_one(
             "SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4",
@@ -88,14 +88,18 @@ async fn read(client: &Client, oids: Option<&[u32]>) -> Result<Catalog, Error> {
         )
         .await?
         .get(0);
-    let mut tables = read_classes(client, oids).await?;
+    let mut tables = read_classes(client).await?;
     let wanted: Vec<u32> = tables.keys().copied().collect();
     read_columns(client, &wanted, version, &mut tables).await?;
     read_keys(client, &wanted, version, &mut tables).await?;
     let tree = read_tree(client).await?;
-    let children = tree.values().flatten().map(|child| child.table.oid);
-    let measured: Vec<u32> = wanted.iter().copied().chain(children).collect();
-    let sizes = read_sizes(client, &measured).await?;
+    let sizes = if measured {
+        let children = tree.values().flatten().map(|child| child.table.oid);
+        let measured: Vec<u32> = wanted.iter().copied().chain(children).collect();
+        read_sizes(client, &measured).await?
+    } else {
+        HashMap::new()
+    };
     for table in tables.values_mut() {
         let oid = table.table.oid;
         table.children = children_of(&tree, oid)
@@ -117,10 +121,7 @@ async fn read(client: &Client, oids: Option<&[u32]>) -> Result<Catalog, Error> {
     Ok(Catalog::new(tables.into_values()))
 }
 
-async fn read_classes(
-    client: &Client,
-    oids: Option<&[u32]>,
-) -> Result<BTreeMap<u32, CatalogTable>, Error> {
+async fn read_classes(client: &Client) -> Result<BTreeMap<u32, CatalogTable>, Error> {
     let rows = client
         .query(
             "SELECT c.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text, \
@@ -130,9 +131,8 @@ async fn read_classes(
              WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') \
                AND n.nspname NOT IN ('pg_catalog', 'information_schema') \
                AND n.nspname !~ '^pg_(toast|temp_|toast_temp_)' \
-               AND n.nspname !~ '^arkstream_(undo_)?[0-9a-z]{16}$' \
-               AND ($1::pg_catalog.oid[] IS NULL OR c.oid = ANY ($1))",
-            &[&oids],
+               AND n.nspname !~ '^arkstream_(undo_)?[0-9a-z]{16}$'",
+            &[],
         )
         .await?;
     Ok(rows

@@ -6,7 +6,6 @@ use arkstream_columnar::{EncodeOptions, PartEncoder};
 use arkstream_format::{Component, Digest, KeptBy, PartEntry, Proof, RowsProof};
 use arkstream_pipeline::{Event, Failure, FailureKind, PendingReceipt, Stage};
 use futures::StreamExt;
-use futures::future::join;
 use tokio_postgres::types::Type;
 
 use super::earlier::{DAMAGED, keep_all};
@@ -95,7 +94,9 @@ impl Worker {
         proof.await.map(Some)
     }
 
-    /// What proves the part, of which the COPY stream is over: whole, and from the planned file.
+    /// What proves the part unchanged in a later run. The COPY stream ends before the server says that the
+    /// command succeeded; had it failed, the transaction would refuse this question. And had the table
+    /// another file by now, rows might be missing.
     async fn check_and_prove(
         &self,
         table: &Table,
@@ -103,27 +104,22 @@ impl Worker {
         content: &blake3::Hasher,
         attempted: &str,
     ) -> Result<RowsProof, Failure> {
-        // Both are on their way before the first is answered: small tables are many.
-        let checking = self.check_after(table, range);
-        let (checked, proof) = join(checking, self.prove(table, range, content)).await;
-        checked.map_err(|error| failure_of(attempted, &error))??;
-        proof
-    }
-
-    /// What proves the part unchanged in a later run.
-    async fn prove(
-        &self,
-        table: &Table,
-        range: &Range,
-        content: &blake3::Hasher,
-    ) -> Result<RowsProof, Failure> {
-        let versions = match range.versioned {
-            true => {
-                let query = VersionsQuery::of(&table.task, range);
-                Some(query.ask(self.session.client()).await?)
-            }
-            false => None,
+        let client = self.session.client();
+        let (relfilenode, versions) = if range.versioned {
+            let found = VersionsQuery::of(&table.task, range).ask(client).await?;
+            (found.relfilenode, Some(found.versions))
+        } else {
+            let oid = range.relation.as_ref().map_or(0, |relation| relation.oid);
+            let query = "SELECT pg_catalog.pg_relation_filenode($1::pg_catalog.oid)";
+            let row = client.query_typed_one(query, &[(&oid, Type::OID)]).await;
+            let row = row.map_err(|error| failure_of(attempted, &error))?;
+            (row.get(0), None)
         };
+        if relfilenode != range.relfilenode {
+            let attempted = format!("export {}", table.task.table.table.qualified());
+            let why = "it was rewritten while it was read";
+            return Err(Failure::new(FailureKind::Source, attempted, why).help("run again"));
+        }
         Ok(RowsProof {
             relation_oid: range.relation.as_ref().map_or(0, |relation| relation.oid),
             relfilenode: range.relfilenode,
@@ -206,32 +202,6 @@ impl Worker {
             component: Component::Models,
             bytes: std::mem::take(unreported),
         });
-    }
-
-    /// Asks the session once more. The COPY stream ends before the server says that the command
-    /// succeeded; had it failed, the transaction would refuse this question. And had the table
-    /// another file by now, rows might be missing.
-    async fn check_after(
-        &self,
-        table: &Table,
-        range: &Range,
-    ) -> Result<Result<(), Failure>, tokio_postgres::Error> {
-        let oid = range.relation.as_ref().map_or(0, |relation| relation.oid);
-        let query = "SELECT pg_catalog.pg_relation_filenode($1::pg_catalog.oid)";
-        let relfilenode: Option<u32> = self
-            .session
-            .client()
-            .query_typed_one(query, &[(&oid, Type::OID)])
-            .await?
-            .get(0);
-        if relfilenode == range.relfilenode {
-            return Ok(Ok(()));
-        }
-        let attempted = format!("export {}", table.task.table.table.qualified());
-        let why = "it was rewritten while it was read";
-        Ok(Err(
-            Failure::new(FailureKind::Source, attempted, why).help("run again")
-        ))
     }
 
     /// Row groups that fit the worker's share: sixteen of them, as up to four are in memory.

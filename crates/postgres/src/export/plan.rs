@@ -30,7 +30,6 @@ pub(super) struct Table {
     pub(super) task: TableTask,
     pub(super) layout: TableLayout,
     pub(super) parts: Vec<Part>,
-    columns: Vec<PgColumn>,
     columns_left_out: Vec<String>,
 }
 
@@ -70,9 +69,10 @@ pub(super) async fn plan(
         if columns.is_empty() {
             leave_out_bare_rows(setting, &mut task).await?;
         }
-        let layout = TableLayout::new(columns.clone());
-        let mut relations = Vec::new();
-        for relation in relations_of(&task) {
+        let layout = TableLayout::new(columns);
+        let found = relations_of(&task);
+        let mut relations = Vec::with_capacity(found.len());
+        for relation in found {
             let relation = match relation {
                 None => Relation::of_query(&task, &layout),
                 Some(relation) => {
@@ -92,7 +92,6 @@ pub(super) async fn plan(
             layout,
             parts: Vec::new(),
             task,
-            columns,
             columns_left_out,
         };
         drafts.push((table, relations));
@@ -280,26 +279,23 @@ impl Table {
     /// What the manifest says of the table.
     pub(super) fn entry(&self, parts: Vec<PartEntry>) -> TableEntry {
         let table = &self.task.table;
-        let columns = self
-            .columns
-            .iter()
-            .zip(self.layout.columns())
-            .map(|(column, layout)| {
-                let known = table.column(&column.name);
-                ColumnEntry {
-                    name: column.name.clone(),
-                    pg_type: column.type_name.clone(),
-                    not_null: column.not_null,
-                    encoding: match layout.encoding {
-                        Encoding::Native => ColumnEncoding::Native,
-                        Encoding::Text => ColumnEncoding::Text,
-                    },
-                    companion: layout.companion.clone(),
-                    odoo_type: column.odoo_type.clone(),
-                    relation: column.relation.clone(),
-                    generated: known.is_some_and(|known| known.generated),
-                }
-            });
+        let columns = self.layout.columns().iter().map(|layout| {
+            let column = layout.column();
+            let known = table.column(&column.name);
+            ColumnEntry {
+                name: column.name.clone(),
+                pg_type: column.type_name.clone(),
+                not_null: column.not_null,
+                encoding: match layout.encoding {
+                    Encoding::Native => ColumnEncoding::Native,
+                    Encoding::Text => ColumnEncoding::Text,
+                },
+                companion: layout.companion.clone(),
+                odoo_type: column.odoo_type.clone(),
+                relation: column.relation.clone(),
+                generated: known.is_some_and(|known| known.generated),
+            }
+        });
         TableEntry {
             table: table.table.qualified(),
             role: self.task.role,

@@ -333,6 +333,9 @@ impl<'a> Parts<'a> {
     pub(super) fn in_order(mut self) -> Vec<Part> {
         self.parts
             .sort_by_key(|(relation, part)| (*relation, part.range.first_block));
-        self.parts.into_iter().map(|(_, part)| part).collect()
+        let mut parts: Vec<Part> = self.parts.into_iter().map(|(_, part)| part).collect();
+        // Most tables have one part; the room that was made for four is most of what is known of them.
+        parts.shrink_to_fit();
+        parts
     }
 }

@@ -14,6 +14,13 @@ use crate::task::TableTask;
 /// Queries that wait in a connection, so that its backend is never without one.
 const IN_FLIGHT: usize = 2;
 
+/// What a range is like now.
+pub(super) struct Found {
+    pub(super) versions: RowVersions,
+    /// The file of its relation.
+    pub(super) relfilenode: Option<u32>,
+}
+
 /// A question for the set of row versions of a range.
 pub(super) struct VersionsQuery {
     relation: String,
@@ -28,7 +35,8 @@ impl VersionsQuery {
             sql: format!(
                 "SELECT pg_catalog.count(*), COALESCE(pg_catalog.bit_xor(\
                    pg_catalog.hashtidextended(t.ctid, t.xmin::pg_catalog.text::pg_catalog.int8)\
-                 ), 0) {}",
+                 ), 0), pg_catalog.pg_relation_filenode({}::pg_catalog.oid) {}",
+                relation.oid,
                 range.from(task)
             ),
         }
@@ -36,16 +44,19 @@ impl VersionsQuery {
 
     /// # Errors
     /// When the server refuses.
-    pub(super) async fn ask(self, client: &Client) -> Result<RowVersions, Failure> {
+    pub(super) async fn ask(self, client: &Client) -> Result<Found, Failure> {
         let row = client
             .query_typed_one(&self.sql, &[])
             .await
             .map_err(|error| failure_of(&format!("prove {}", self.relation), &error))?;
         let count: i64 = row.get(0);
         let hash: i64 = row.get(1);
-        Ok(RowVersions {
-            count: count.unsigned_abs(),
-            hash: format!("{:016x}", hash.cast_unsigned()),
+        Ok(Found {
+            versions: RowVersions {
+                count: count.unsigned_abs(),
+                hash: format!("{:016x}", hash.cast_unsigned()),
+            },
+            relfilenode: row.get(2),
         })
     }
 }
@@ -70,10 +81,10 @@ pub(super) fn ask_all(
             for (query, client) in queries.by_ref().take(room) {
                 asked.push_back(query.ask(client));
             }
-            let Some(versions) = asked.next().await else {
+            let Some(found) = asked.next().await else {
                 return Ok(());
             };
-            if answer.unbounded_send(versions?).is_err() {
+            if answer.unbounded_send(found?.versions).is_err() {
                 return Ok(());
             }
         }

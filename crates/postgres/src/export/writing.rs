@@ -38,7 +38,8 @@ pub(super) struct Writing<'a> {
     attempted: &'a str,
     options: EncodeOptions,
     decoder: CopyDecoder,
-    encoder: PartEncoder,
+    /// Of the file that is being written; begun when there is something to write.
+    encoder: Option<PartEncoder>,
     held: Held<'a>,
     /// Rows in the files that are finished.
     rows_before: u64,
@@ -80,7 +81,7 @@ impl<'a> Writing<'a> {
         };
         Ok(Self {
             decoder: CopyDecoder::with_limits(&table.layout, limits),
-            encoder: worker.encoder(table, number, &options, attempted)?,
+            encoder: None,
             held: Held::new(&worker.budget),
             worker,
             table,
@@ -124,12 +125,12 @@ impl<'a> Writing<'a> {
         }
         let pending = self.decoder.bytes_pending();
         // Builders grow by doubling.
-        let held = 2 * pending + self.encoder.encoded_bytes() + bytes.len();
+        let held = 2 * pending + self.encoded_bytes() + bytes.len();
         let held = self.held.grow_to(held as u64);
         stats.wait(Stage::Memory, held).await;
         if pending >= self.options.batch_bytes() {
             self.encode_pending()?;
-            if self.encoder.encoded_bytes() as u64 > self.worker.budget.bytes() / 8 * 3 {
+            if self.encoded_bytes() as u64 > self.worker.budget.bytes() / 8 * 3 {
                 self.end_file().await?;
             }
         }
@@ -194,13 +195,13 @@ impl<'a> Writing<'a> {
         Ok(())
     }
 
-    /// The file that was written so far, and its large values; another one is begun.
+    /// The file that was written so far, and its large values; what follows begins another.
     fn close_file(&mut self) -> Result<(Bytes, Vec<LargeEntry>), Failure> {
         let end = self.decoder.rows_total();
-        let next = self
-            .worker
-            .encoder(self.table, self.number, &self.options, self.attempted)?;
-        let mut encoder = std::mem::replace(&mut self.encoder, next);
+        let mut encoder = match self.encoder.take() {
+            Some(encoder) => encoder,
+            None => self.begin_file()?,
+        };
         // Those of the row that is still arriving belong to the next file.
         let complete = self.large.partition_point(|value| value.row < end);
         let mut large: Vec<LargeEntry> = self.large.drain(..complete).collect();
@@ -257,9 +258,26 @@ impl<'a> Writing<'a> {
         Ok(())
     }
 
+    fn begin_file(&self) -> Result<PartEncoder, Failure> {
+        let (table, options) = (self.table, &self.options);
+        self.worker
+            .encoder(table, self.number, options, self.attempted)
+    }
+
+    fn encoded_bytes(&self) -> usize {
+        self.encoder
+            .as_ref()
+            .map_or(0, |encoder| encoder.encoded_bytes())
+    }
+
     fn encode_pending(&mut self) -> Result<(), Failure> {
         let (broken, bytes) = (self.broken::<String>(), self.decoder.bytes_pending());
-        let (decoder, encoder) = (&mut self.decoder, &mut self.encoder);
+        if self.encoder.is_none() {
+            self.encoder = Some(self.begin_file()?);
+        }
+        let (decoder, Some(encoder)) = (&mut self.decoder, &mut self.encoder) else {
+            return Ok(());
+        };
         let encoded = self.worker.run.stats.work(Stage::Encode, bytes, || {
             while let Some(batch) = decoder.take_batch().map_err(|error| error.to_string())? {
                 encoder.write(&batch).map_err(|error| error.to_string())?;
@@ -271,7 +289,7 @@ impl<'a> Writing<'a> {
 
     /// Bytes that are in memory while nothing is pending.
     fn in_hand(&self) -> usize {
-        self.decoder.bytes_pending() + self.encoder.encoded_bytes()
+        self.decoder.bytes_pending() + self.encoded_bytes()
     }
 
     async fn hold(&mut self, bytes: usize) {

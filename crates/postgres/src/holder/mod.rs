@@ -17,7 +17,6 @@
 
 mod lock;
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use arkstream_format::{ServerInfo, TableEntry};
@@ -25,7 +24,7 @@ use arkstream_pipeline::{Failure, FailureKind, Run};
 use futures::future::{join_all, try_join_all};
 use tokio_postgres::Client;
 
-use crate::catalog::{CatalogTable, TableRef, read_tables};
+use crate::catalog::{Catalog, CatalogTable, TableRef, read_shape};
 use crate::connect::ConnectSpec;
 use crate::export;
 use crate::failure::{failure_of, is_lock_unavailable, is_vanished};
@@ -144,25 +143,19 @@ impl SnapshotHolder {
     }
 
     /// Compares the tables as they are under the locks with the plan: names, columns,
-    /// relfilenodes, partitions.
+    /// relfilenodes, partitions. Returns the catalog as it is, without sizes.
     ///
     /// # Errors
     /// [`FailureKind::Retry`] when a table differs.
-    pub async fn verify_unchanged(&self, planned: &[&CatalogTable]) -> Result<(), Failure> {
-        let oids: BTreeSet<u32> = planned
-            .iter()
-            .map(|table| table.table.oid)
-            .filter(|oid| *oid != 0)
-            .collect();
-        let oids: Vec<u32> = oids.into_iter().collect();
-        let present = read_tables(self.coordinator.client(), &oids).await?;
+    pub async fn verify_unchanged(&self, planned: &[&CatalogTable]) -> Result<Catalog, Failure> {
+        let present = read_shape(self.coordinator.client()).await?;
         for table in planned.iter().filter(|table| table.table.oid != 0) {
             if let Some(difference) = difference(table, present.by_oid(table.table.oid)) {
                 let attempted = format!("take a snapshot of {}", table.table.qualified());
                 return Err(Failure::new(FailureKind::Retry, attempted, difference));
             }
         }
-        Ok(())
+        Ok(present)
     }
 
     /// Exports tables under the snapshot into the run's sink, with one worker a session.

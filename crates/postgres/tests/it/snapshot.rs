@@ -50,7 +50,7 @@ async fn a_rewrite_between_plan_and_lock_starts_the_barrier_again() {
             .await;
         if outcome.is_ok() {
             holder.take().await.unwrap();
-            outcome = holder.verify_unchanged(&[&planned]).await;
+            outcome = holder.verify_unchanged(&[&planned]).await.map(drop);
         }
         let failure = outcome.expect_err(rewrite);
         assert_eq!(failure.kind, FailureKind::Retry, "{rewrite}: {failure}");
