@@ -27,8 +27,10 @@ mod units;
 use std::process::ExitCode;
 
 use args::{Cli, Command};
+use arkstream_pipeline::os;
 
 fn main() -> ExitCode {
+    os::give_back_freed_memory();
     let cli = Cli::read();
     let log = logging::start(cli.verbose);
     let outcome = match cli.command {

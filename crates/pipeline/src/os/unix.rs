@@ -365,3 +365,23 @@ pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
 pub fn check_nameable(_: &str) -> Result<(), &'static str> {
     Ok(())
 }
+
+/// Has the allocator give freed memory back to the system instead of keeping it. Only glibc keeps more than a
+/// little; elsewhere this does nothing.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(unsafe_code, reason = "a C function is called")]
+pub fn give_back_freed_memory() {
+    // The first keeps a mebibyte at the end of each heap. It would also fix at 128 KiB from where on memory is
+    // mapped, each time anew; the second lets large buffers be used again, as glibc does when left alone.
+    for (parameter, bytes) in [
+        (libc::M_TRIM_THRESHOLD, 1 << 20),
+        (libc::M_MMAP_THRESHOLD, 32 << 20),
+    ] {
+        // SAFETY: it takes two numbers, and may be called at any time. What it refuses stays as it was.
+        unsafe { libc::mallopt(parameter, bytes) };
+    }
+}
+
+/// As on Linux with glibc, which alone keeps more than a little.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn give_back_freed_memory() {}
