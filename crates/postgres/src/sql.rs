@@ -49,8 +49,8 @@ pub fn compared(value: &str, sql_type: &str) -> String {
 
 /// The bytes of a row of these values: what tells whether two rows, or one row at two moments, are
 /// exactly the same. Each value comes with its type and whether that has a binary form
-/// ([`HAS_BINARY_FORM`]). Cheaper than its text by half, and one thing with it: what differs as text
-/// (`1.0` and `1.00`) differs here. Two rows must have the same types.
+/// ([`CatalogColumn::has_binary_form`](crate::CatalogColumn)). Half the work of their text, and as exact: what
+/// differs as text (`1.0` and `1.00`) differs here. Two rows must have the same types.
 pub fn row_bytes<'t>(values: impl IntoIterator<Item = (String, &'t str, bool)>) -> String {
     let values = values
         .into_iter()
