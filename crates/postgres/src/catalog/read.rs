@@ -28,7 +28,7 @@ pub async fn read_catalog(client: &Client) -> Result<Catalog, Failure> {
         .map_err(|error| failure_of("read the catalog", &error))
 }
 
-/// As [`read_catalog`], without sizes: a third of the server's work.
+/// As [`read_catalog`], without sizes, which are two fifths of the server's work.
 pub(crate) async fn read_shape(client: &Client) -> Result<Catalog, Failure> {
     read(client, false)
         .await

@@ -14,7 +14,7 @@ use super::Mode;
 use super::maps::Mapping;
 use super::references::Reference;
 use super::shared;
-use super::tables::{Class, Table, col};
+use super::tables::{Class, Column, Table, bytes_of, col};
 use super::{neutralize, views};
 
 /// Makes the diff tables of all tables that are written.
@@ -157,7 +157,7 @@ fn by_id(mapping: &Mapping<'_>, table: &Table, staged: bool) -> String {
     } else {
         format!(
             "{} IS DISTINCT FROM {}",
-            table.row_bytes("t", names.iter().copied()),
+            bytes_of("t", table.values()),
             wanted_bytes(table)
         )
     };
@@ -221,10 +221,10 @@ fn deleted(mapping: &Mapping<'_>, table: &Table) -> Option<String> {
 
 fn by_primary_key(mapping: &Mapping<'_>, table: &Table, key: &[String]) -> String {
     let columns: Vec<&str> = table.columns.iter().map(|c| c.name.as_str()).collect();
-    let others: Vec<&str> = columns
+    let others: Vec<&Column> = table
+        .columns
         .iter()
-        .copied()
-        .filter(|column| !key.iter().any(|k| k == column))
+        .filter(|column| !key.contains(&column.name))
         .collect();
     let on: Vec<String> = key
         .iter()
@@ -240,8 +240,8 @@ fn by_primary_key(mapping: &Mapping<'_>, table: &Table, key: &[String]) -> Strin
     } else {
         format!(
             "{} IS DISTINCT FROM {}",
-            table.row_bytes("t", others.iter().copied()),
-            table.row_bytes("x", others.iter().copied())
+            bytes_of("t", others.iter().copied()),
+            bytes_of("x", others.iter().copied())
         )
     };
     let overwrites = mapping.mode == Mode::Replace;

@@ -8,7 +8,7 @@ use super::diffs;
 use super::maps::Mapping;
 use super::neutralize::untouched;
 use super::shared;
-use super::tables::{Class, Table, col};
+use super::tables::{Class, Table, bytes_of, col};
 
 /// Compares every table that was written: the number of the restored rows and an order-independent
 /// sum of hashes over the bytes of each row, live against staged; of tables that the bundle has
@@ -56,7 +56,6 @@ pub(super) async fn prove(mapping: &Mapping<'_>) -> Result<Vec<Proof>, Failure> 
 
 /// Two queries that give the same text when the restored rows are live as they stand in the bundle.
 fn sums(mapping: &Mapping<'_>, table: &Table) -> Option<(String, String)> {
-    let names = || table.values().map(|column| column.name.as_str());
     let sum = |id: &str, bytes: &str| {
         format!(
             "SELECT pg_catalog.count(*) || ' rows, ' || COALESCE(pg_catalog.sum(\
@@ -76,7 +75,7 @@ fn sums(mapping: &Mapping<'_>, table: &Table) -> Option<(String, String)> {
             ),
             format!(
                 "{} FROM {live} t JOIN {m} m ON m.new = t.id WHERE m.write AND {}",
-                sum("t.id", &table.row_bytes("t", names())),
+                sum("t.id", &bytes_of("t", table.values())),
                 untouched(mapping, table, "m.new")
             ),
         ));
@@ -106,11 +105,11 @@ fn sums(mapping: &Mapping<'_>, table: &Table) -> Option<(String, String)> {
     Some((
         format!(
             "{} FROM {x} x WHERE {given} AND {mine}",
-            sum("''", &table.row_bytes("x", names()))
+            sum("''", &bytes_of("x", table.values()))
         ),
         format!(
             "{} FROM {live} t WHERE {theirs}",
-            sum("''", &table.row_bytes("t", names()))
+            sum("''", &bytes_of("t", table.values()))
         ),
     ))
 }

@@ -56,16 +56,6 @@ impl Table {
         self.columns.iter().any(|c| c.name == column)
     }
 
-    /// What tells equal rows: [`row_bytes`] of columns in the live types.
-    pub(super) fn row_bytes<'c>(
-        &self,
-        alias: &str,
-        columns: impl IntoIterator<Item = &'c str>,
-    ) -> String {
-        let columns = columns.into_iter().filter_map(|name| self.column(name));
-        row_bytes(columns.map(|column| column.compared(col(alias, &column.name))))
-    }
-
     /// As [`row_text`], for rows that may hold values of any size.
     pub(super) fn row_text<'c>(
         &self,
@@ -265,6 +255,12 @@ impl Tables {
 /// `alias."column"`.
 pub(super) fn col(alias: &str, column: &str) -> String {
     format!("{alias}.{}", quote_ident(column))
+}
+
+/// What tells equal rows: their bytes, of columns in the live types.
+pub(super) fn bytes_of<'c>(alias: &str, columns: impl IntoIterator<Item = &'c Column>) -> String {
+    let columns = columns.into_iter();
+    row_bytes(columns.map(|column| column.compared(col(alias, &column.name))))
 }
 
 /// `ROW(alias.a, alias.b)::text`: the exact text of the values, whatever their types; equal texts
