@@ -165,6 +165,11 @@ impl TableLayout {
         &self.columns
     }
 
+    /// The columns by themselves, when nothing is read any more.
+    pub fn into_columns(self) -> Vec<ColumnLayout> {
+        self.columns
+    }
+
     /// Name and type of a column, for errors.
     pub(crate) fn describe(&self, column: usize) -> (String, String) {
         let column = self.columns.get(column).map(|layout| &layout.column);
@@ -195,6 +200,12 @@ impl TableLayout {
             }
         }
         fields
+    }
+}
+
+impl From<ColumnLayout> for PgColumn {
+    fn from(layout: ColumnLayout) -> Self {
+        layout.column
     }
 }
 

@@ -217,7 +217,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The plan, sorted: models, relations, support, each by name.
-    pub(super) fn finish(mut self) -> Scope {
+    pub(super) fn finish(self) -> Scope {
         let attachments =
             self.odoo("ir_attachment")
                 .map(|table| match self.planned(table.table.oid) {
@@ -235,8 +235,8 @@ impl<'a> Builder<'a> {
                 }
             }
         }
-        let mut tasks: Vec<_> = std::mem::take(&mut self.planned).into_values().collect();
-        tasks.append(&mut self.queries);
+        let tasks = self.planned.into_values().chain(self.queries);
+        let mut tasks: Vec<_> = tasks.map(Arc::new).collect();
         tasks.sort_by_cached_key(|task| (rank(task.role), task.member_dir.clone()));
         Scope {
             tasks,

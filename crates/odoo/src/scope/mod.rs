@@ -24,7 +24,10 @@ mod identity;
 mod sequences;
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use arkstream_format::TableRole;
 use arkstream_pipeline::{Failure, FailureKind};
@@ -41,7 +44,7 @@ use builder::Builder;
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
     /// What is to be exported.
-    pub tasks: Vec<TableTask>,
+    pub tasks: Vec<Arc<TableTask>>,
     /// The chosen models.
     pub choice: Choice,
     /// The table of each model whose table travels, by model, qualified.

@@ -4,32 +4,32 @@
 //! all rows that travel. The same query stands inside those about companies, partners, external ids and
 //! references: everything would be read a dozen times. So it is asked once, and its answer put in its place.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{collections::BTreeMap, sync::Arc};
 
 use arkstream_pipeline::{Failure, Run};
 use arkstream_postgres::{CatalogTable, TableTask, failure_of};
 use tokio_postgres::Client;
 
 use super::Planned;
-use crate::scope::{FOLLOWED, KnownRows, Rows, Scope, plan_scope};
+use crate::scope::{FOLLOWED, KnownRows, Rows, plan_scope};
 use crate::selection::Selection;
 
 /// More ids than these are not written into a query.
 const FEW: usize = 10_000;
 
-/// The plan with the ids of the rows that are identified, as far as they are few.
-pub(super) async fn settle<'p>(
+/// The tasks of the plan, with the ids of the rows that are identified, as far as they are few.
+pub(super) async fn settle(
     client: &Client,
     run: &Run,
-    planned: &'p Planned,
+    planned: &Planned,
     selection: &Selection,
-) -> Result<Cow<'p, Scope>, Failure> {
+) -> Result<Vec<Arc<TableTask>>, Failure> {
     let mut known = KnownRows::new();
-    let mut scope = Cow::Borrowed(&planned.scope);
+    let mut tasks = planned.scope.tasks.clone();
     // Those that lead to others come first; in the end all that are left.
     for name in FOLLOWED.map(Some).into_iter().chain([None]) {
         let before = known.len();
-        for task in &scope.tasks {
+        for task in &tasks {
             let table = &task.table.table;
             let is_next = name.is_none_or(|name| table.name == name);
             if is_next && is_asked(task) && !known.contains_key(&table.oid) {
@@ -45,28 +45,48 @@ pub(super) async fn settle<'p>(
         }
         if known.len() > before {
             let (registry, catalog) = (&planned.registry, &planned.catalog);
-            scope = Cow::Owned(plan_scope(registry, catalog, selection, &known)?);
+            let settled = plan_scope(registry, catalog, selection, &known)?.tasks;
+            tasks = paired(&planned.scope.tasks, settled)
+                .map(|(planned, settled)| match planned {
+                    // Most are as they were, and are kept once.
+                    Some(planned) if *planned == settled => Arc::clone(planned),
+                    _ => settled,
+                })
+                .collect();
         }
     }
-    Ok(scope)
+    Ok(tasks)
 }
 
 /// The tasks of the plan, which read what was settled.
-pub(super) fn cheaper(planned: &Scope, settled: &Scope) -> Vec<TableTask> {
-    let filters = settled
-        .tasks
-        .iter()
-        .map(|task| (&task.member_dir, &task.filter));
-    let filters: BTreeMap<_, _> = filters.collect();
-    let mut tasks = planned.tasks.clone();
-    for task in &mut tasks {
-        if let Some(filter) = filters.get(&task.member_dir)
-            && **filter != task.filter
-        {
-            task.cheaper_filter.clone_from(filter);
+pub(super) fn cheaper(
+    planned: &[Arc<TableTask>],
+    settled: &[Arc<TableTask>],
+) -> Vec<Arc<TableTask>> {
+    let pairs = paired(settled, planned.to_vec());
+    let tasks = pairs.map(|(settled, mut task)| {
+        if let Some(settled) = settled.filter(|settled| settled.filter != task.filter) {
+            Arc::make_mut(&mut task)
+                .cheaper_filter
+                .clone_from(&settled.filter);
         }
-    }
+        task
+    });
+    tasks.collect()
+}
+
+/// Tasks, each behind the one among `others` that is about the same rows.
+fn paired(
+    others: &[Arc<TableTask>],
+    tasks: Vec<Arc<TableTask>>,
+) -> impl Iterator<Item = (Option<&Arc<TableTask>>, Arc<TableTask>)> {
+    let others: BTreeMap<&str, &Arc<TableTask>> = others
+        .iter()
+        .map(|task| (task.member_dir.as_str(), task))
+        .collect();
     tasks
+        .into_iter()
+        .map(move |task| (others.get(task.member_dir.as_str()).copied(), task))
 }
 
 /// Whether rows of the task are identified, and an id is one row.

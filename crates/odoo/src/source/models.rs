@@ -1,18 +1,18 @@
 //! The rows of the Odoo database.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use arkstream_format::{Component, SnapshotEntry};
 use arkstream_pipeline::{
     Event, Failure, FailureKind, PlannedItem, Run, Source, SourcePlan, SourceReport,
 };
-use arkstream_postgres::SnapshotHolder;
+use arkstream_postgres::{SnapshotHolder, TableRef, TableTask};
 use async_trait::async_trait;
 
 use super::{Odoo, identities, references};
 use crate::{
     registry::read_registry,
-    scope::{KnownRows, Scope, plan_scope},
+    scope::{KnownRows, plan_scope},
 };
 
 /// The rows: models, relations and what travels with them.
@@ -107,12 +107,14 @@ impl Source for ModelsSource {
         let registry = read_registry(holder.coordinator(), &catalog).await?;
         let selection = &self.odoo.options.selection;
         let scope = plan_scope(&registry, &catalog, selection, &KnownRows::new())?;
-        let (before, now) = (signature(&planned.scope), signature(&scope));
-        if let Some(changed) = before.symmetric_difference(&now).next() {
+        if let Some(table) = changed(&planned.scope.tasks, &scope.tasks) {
             return Err(Failure::new(
                 FailureKind::Retry,
                 "take a snapshot of the models",
-                format!("what travels of {} changed since the plan", changed.0),
+                format!(
+                    "what travels of {} changed since the plan",
+                    table.qualified()
+                ),
             ));
         }
         Ok(())
@@ -127,8 +129,8 @@ impl Source for ModelsSource {
         };
         let coordinator = holder.coordinator();
         let selection = &options.selection;
-        let scope = identities::settle(coordinator, run, &planned, selection).await?;
-        let tasks = identities::cheaper(&planned.scope, &scope);
+        let settled = identities::settle(coordinator, run, &planned, selection).await?;
+        let tasks = identities::cheaper(&planned.scope.tasks, &settled);
         let tables = holder.export(run, tasks, &options.export).await?;
         for (what, why) in &planned.scope.omissions {
             run.omit(Component::Models, what, why);
@@ -138,7 +140,7 @@ impl Source for ModelsSource {
             run,
             &planned.registry,
             &planned.catalog,
-            &scope,
+            &settled,
         )
         .await?;
         for note in notes {
@@ -157,6 +159,8 @@ impl Source for ModelsSource {
 
     async fn release(&mut self) {
         let mut state = self.odoo.state.lock().await;
+        // Whoever goes on plans again.
+        state.planned = None;
         state.snapshot = None;
         if let Some(shared) = &self.odoo.snapshot {
             shared.clear();
@@ -167,14 +171,20 @@ impl Source for ModelsSource {
     }
 }
 
-/// What of a scope decides what travels: of each task its table, role, model, rows and columns.
-fn signature(scope: &Scope) -> BTreeSet<(String, u32, String)> {
-    let tasks = scope.tasks.iter().map(|task| {
-        let what = format!(
-            "{:?} {:?} {:?} {:?} {:?}",
-            task.role, task.model, task.filter, task.columns, task.virtual_query
-        );
-        (task.table.table.qualified(), task.table.table.oid, what)
+/// A table of which something else travels now: by another role or model, other rows or columns.
+fn changed<'t>(before: &'t [Arc<TableTask>], now: &'t [Arc<TableTask>]) -> Option<&'t TableRef> {
+    let of = |task: &'t Arc<TableTask>| (&task.table.table, task);
+    let mut before: BTreeMap<_, _> = before.iter().map(of).collect();
+    let differs = now.iter().map(of).find(|(table, now)| {
+        let before = before.remove(table);
+        before.is_none_or(|before| {
+            before.role != now.role
+                || before.model != now.model
+                || before.filter != now.filter
+                || before.columns != now.columns
+                || before.virtual_query != now.virtual_query
+        })
     });
-    tasks.collect()
+    let differs = differs.map(|(table, _)| table);
+    differs.or_else(|| before.into_keys().next())
 }

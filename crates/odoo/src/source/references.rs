@@ -9,7 +9,7 @@
 //! The queries run after the export and may meet tables that are not locked. Each waits a few
 //! seconds at most; what could not be counted is said, and fails nothing.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use arkstream_format::ReferenceCheck;
 use arkstream_pipeline::{Failure, Run};
@@ -19,7 +19,7 @@ use arkstream_postgres::{
 use tokio_postgres::Client;
 
 use crate::registry::{Field, Model, Registry, Resolution};
-use crate::scope::{Rows, Scope};
+use crate::scope::Rows;
 
 /// How long one query waits for a table that somebody is altering.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
@@ -57,11 +57,11 @@ pub(super) async fn count(
     run: &Run,
     registry: &Registry,
     catalog: &Catalog,
-    scope: &Scope,
+    tasks: &[Arc<TableTask>],
 ) -> Result<(Vec<ReferenceCheck>, Vec<String>), Failure> {
     let mut notes = Vec::new();
     let mut checks = Vec::new();
-    for pointer in pointers(registry, scope, &mut notes) {
+    for pointer in pointers(registry, tasks, &mut notes) {
         run.cancel.check()?;
         let counting = Counting {
             client,
@@ -80,10 +80,13 @@ pub(super) async fn count(
     Ok((checks, notes))
 }
 
-fn pointers(registry: &Registry, scope: &Scope, notes: &mut Vec<String>) -> Vec<Pointer> {
+fn pointers(
+    registry: &Registry,
+    tasks: &[Arc<TableTask>],
+    notes: &mut Vec<String>,
+) -> Vec<Pointer> {
     let mut pointers = Vec::new();
-    for task in scope
-        .tasks
+    for task in tasks
         .iter()
         .filter(|task| task.virtual_query.is_none() && task.columns.is_none())
     {

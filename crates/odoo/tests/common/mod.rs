@@ -134,7 +134,7 @@ impl Plan {
             .filter(|task| task.table.table.name == table);
         let first = found.next();
         assert!(found.next().is_none(), "{table} travels twice");
-        first
+        first.map(AsRef::as_ref)
     }
 
     /// `FROM … WHERE …` of a table's task.

@@ -31,6 +31,7 @@ mod flushed;
 mod gather;
 mod part;
 mod plan;
+mod questions;
 mod ranges;
 mod versions;
 mod worker;
@@ -51,6 +52,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_postgres::Client;
 
+use crate::holder::internal;
 use crate::session::Session;
 use crate::task::{ExportOptions, TableTask};
 use flushed::Flushed;
@@ -83,7 +85,7 @@ pub(crate) struct PartDone {
 pub(crate) async fn export(
     setting: Setting<'_>,
     sessions: Vec<Session>,
-    tasks: Vec<TableTask>,
+    tasks: Vec<Arc<TableTask>>,
 ) -> (Vec<Session>, Result<Vec<TableEntry>, Failure>) {
     let (asking, flushed) = Flushed::ask(setting.coordinator, setting.taken_at);
     let exporting = read_all(&setting, sessions, tasks, flushed);
@@ -100,7 +102,7 @@ pub(crate) async fn export(
 async fn read_all(
     setting: &Setting<'_>,
     sessions: Vec<Session>,
-    tasks: Vec<TableTask>,
+    tasks: Vec<Arc<TableTask>>,
     flushed: Flushed,
 ) -> (Vec<Session>, Result<Vec<TableEntry>, Failure>) {
     let share = setting.run.budget.bytes() / sessions.len().max(1) as u64;
@@ -110,7 +112,10 @@ async fn read_all(
     };
     let (sessions, outcome) = run_workers(setting, sessions, &tables, flushed).await;
     let outcome = match outcome {
-        Ok(parts) => finish(setting, &tables, parts).await,
+        Ok(parts) => match Arc::into_inner(tables) {
+            Some(tables) => finish(setting, tables, parts).await,
+            None => Err(internal("export tables", "a worker still reads them")),
+        },
         Err(failure) => Err(failure),
     };
     (sessions, outcome)
@@ -248,16 +253,16 @@ fn tell_member(run: &Run, receipt: &Receipt) {
 /// Makes sure once more that no table was rewritten, and writes the entries.
 async fn finish(
     setting: &Setting<'_>,
-    tables: &[Table],
+    tables: Vec<Table>,
     parts: Vec<DurablePart>,
 ) -> Result<Vec<TableEntry>, Failure> {
-    plan::verify_relfilenodes(setting.coordinator, tables).await?;
+    plan::verify_relfilenodes(setting.coordinator, &tables).await?;
     let mut by_table: HashMap<usize, Vec<DurablePart>> = HashMap::new();
     for part in parts {
         by_table.entry(part.table).or_default().push(part);
     }
     let entries = tables
-        .iter()
+        .into_iter()
         .enumerate()
         .map(|(index, table)| {
             let mut parts = by_table.remove(&index).unwrap_or_default();

@@ -6,13 +6,12 @@ use arkstream_columnar::{EncodeOptions, PartEncoder};
 use arkstream_format::{Component, Digest, KeptBy, PartEntry, Proof, RowsProof};
 use arkstream_pipeline::{Event, Failure, FailureKind, PendingReceipt, Stage};
 use futures::StreamExt;
-use tokio_postgres::types::Type;
 
 use super::earlier::{DAMAGED, keep_all};
 use super::gather::Gather;
 use super::plan::Table;
+use super::questions::{Found, Reading};
 use super::ranges::{Part, Range, Work};
-use super::versions::VersionsQuery;
 use super::worker::Worker;
 use super::writing::Writing;
 use crate::failure::failure_of;
@@ -27,95 +26,67 @@ const SMALLEST_ROW_GROUP: u64 = 64 << 10;
 type Done = (Vec<PartEntry>, Vec<PendingReceipt>);
 
 impl Worker {
-    /// Does what a part needs; `None` when somebody stopped the export.
+    /// Does what a part needs, whose rows are being read.
     pub(super) async fn work_on(
         &self,
         table: &Table,
         part: &Part,
         number: usize,
-    ) -> Result<Option<Done>, Failure> {
-        if let Work::Compare(kept, content) = &part.work {
-            let Some(mut proof) = self.read_through(table, &part.range).await? else {
-                return Ok(None);
-            };
-            if proof.content == *content {
-                if !self.flushed.wait().await {
-                    proof.versions = None;
-                }
-                proof.with.clone_from(&kept.with);
-                let proof = Some(Proof::Rows(Box::new(proof)));
-                if keep_all(&self.run, &part.member, proof, &kept.with).await? {
-                    let by = Some(KeptBy::Content);
-                    let entries = part
-                        .range
-                        .entries(&table.task, &kept.files, kept.generation, by);
-                    return Ok(Some((entries, Vec::new())));
-                }
-                self.run.redo(Component::Models, &part.member, DAMAGED);
-            } else {
-                self.run
-                    .redo(Component::Models, &part.member, "its rows changed");
+        reading: Reading<'_>,
+    ) -> Result<Done, Failure> {
+        let Work::Compare(kept, content) = &part.work else {
+            return self.export_part(table, part, number, reading).await;
+        };
+        let mut proof = self.read_through(table, &part.range, reading).await?;
+        if proof.content == *content {
+            if !self.flushed.wait().await {
+                proof.versions = None;
             }
+            proof.with.clone_from(&kept.with);
+            let proof = Some(Proof::Rows(Box::new(proof)));
+            if keep_all(&self.run, &part.member, proof, &kept.with).await? {
+                let by = Some(KeptBy::Content);
+                let entries = part
+                    .range
+                    .entries(&table.task, &kept.files, kept.generation, by);
+                return Ok((entries, Vec::new()));
+            }
+            self.run.redo(Component::Models, &part.member, DAMAGED);
+        } else {
+            self.run
+                .redo(Component::Models, &part.member, "its rows changed");
         }
-        self.export_part(table, part, number).await
+        let reading = self.ask(table, &part.range).await?;
+        self.export_part(table, part, number, reading).await
     }
 
-    /// Reads a part without keeping it; `None` when somebody stopped the export.
+    /// Reads a part without keeping it.
     async fn read_through(
         &self,
         table: &Table,
         range: &Range,
-    ) -> Result<Option<RowsProof>, Failure> {
-        let relation = range.relation.as_ref().unwrap_or(&table.task.table.table);
-        let attempted = format!("compare {}", relation.qualified());
-        let fail = |error: &tokio_postgres::Error| failure_of(&attempted, error);
-        let mut stopped = std::pin::pin!(self.stop.raised());
-        let sql = table.copy_sql(range);
-        let copying = tokio::select! {
-            biased;
-            () = &mut stopped => return Ok(None),
-            copying = self.session.client().copy_out(&sql) => copying,
-        };
-        let stream = std::pin::pin!(copying.map_err(|error| fail(&error))?);
-        let mut stream = Gather::new(stream, &self.run.stats, &self.reading);
+        reading: Reading<'_>,
+    ) -> Result<RowsProof, Failure> {
+        let Reading { rows, found } = reading;
+        let attempted = format!("compare {}", table.relation(range).qualified());
+        let mut rows = Gather::new(rows, &self.run.stats, &self.reading);
         let mut content = blake3::Hasher::new();
-        loop {
-            let message = tokio::select! {
-                biased;
-                () = &mut stopped => return Ok(None),
-                message = stream.next() => message,
-            };
-            let Some(message) = message else {
-                break;
-            };
-            content.update(&message.map_err(|error| fail(&error))?);
+        while let Some(bytes) = rows.next().await {
+            content.update(&bytes.map_err(|error| failure_of(&attempted, &error))?);
         }
-        let proof = self.check_and_prove(table, range, &content, &attempted);
-        proof.await.map(Some)
+        self.proof(table, range, &content, found.await?)
     }
 
-    /// What proves the part unchanged in a later run. The COPY stream ends before the server says that the
-    /// command succeeded; had it failed, the transaction would refuse this question. And had the table
-    /// another file by now, rows might be missing.
-    async fn check_and_prove(
+    /// What proves the part unchanged in a later run.
+    fn proof(
         &self,
         table: &Table,
         range: &Range,
         content: &blake3::Hasher,
-        attempted: &str,
+        found: Found,
     ) -> Result<RowsProof, Failure> {
-        let client = self.session.client();
-        let (relfilenode, versions) = if range.versioned {
-            let found = VersionsQuery::of(&table.task, range).ask(client).await?;
-            (found.relfilenode, Some(found.versions))
-        } else {
-            let oid = range.relation.as_ref().map_or(0, |relation| relation.oid);
-            let query = "SELECT pg_catalog.pg_relation_filenode($1::pg_catalog.oid)";
-            let row = client.query_typed_one(query, &[(&oid, Type::OID)]).await;
-            let row = row.map_err(|error| failure_of(attempted, &error))?;
-            (row.get(0), None)
-        };
-        if relfilenode != range.relfilenode {
+        // Had the table another file by now, rows might be missing.
+        if found.relfilenode != range.relfilenode {
             let attempted = format!("export {}", table.task.table.table.qualified());
             let why = "it was rewritten while it was read";
             return Err(Failure::new(FailureKind::Source, attempted, why).help("run again"));
@@ -128,60 +99,41 @@ impl Worker {
             heap_blocks: range.heap_blocks,
             generation: self.run.generation(),
             definition: range.definition,
-            versions,
+            versions: found.versions,
             content: Digest(*content.finalize().as_bytes()),
             with: Vec::new(),
         })
     }
 
-    /// Exports one part; `None` when somebody stopped the export.
+    /// Exports one part.
     async fn export_part(
         &self,
         table: &Table,
         part: &Part,
         number: usize,
-    ) -> Result<Option<Done>, Failure> {
+        reading: Reading<'_>,
+    ) -> Result<Done, Failure> {
+        let Reading { rows, found } = reading;
         let range = &part.range;
-        let relation = range.relation.as_ref().unwrap_or(&table.task.table.table);
-        let attempted = format!("export {}", relation.qualified());
-        let fail = |error: &tokio_postgres::Error| failure_of(&attempted, error);
+        let attempted = format!("export {}", table.relation(range).qualified());
         let mut writing = Writing::new(self, table, part, number, &attempted)?;
         let mut content = blake3::Hasher::new();
-        let mut stopped = std::pin::pin!(self.stop.raised());
-
-        let sql = table.copy_sql(range);
-        let copying = tokio::select! {
-            biased;
-            () = &mut stopped => return Ok(None),
-            copying = self.session.client().copy_out(&sql) => copying,
-        };
-        let stream = std::pin::pin!(copying.map_err(|error| fail(&error))?);
-        let mut stream = Gather::new(stream, &self.run.stats, &self.reading);
+        let stats = &self.run.stats;
+        let mut rows = Gather::new(rows, stats, &self.reading);
         let mut unreported = 0;
-        loop {
-            let message = tokio::select! {
-                biased;
-                () = &mut stopped => return Ok(None),
-                message = stream.next() => message,
-            };
-            let Some(message) = message else {
-                break;
-            };
-            let bytes = message.map_err(|error| fail(&error))?;
+        while let Some(bytes) = rows.next().await {
+            let bytes = bytes.map_err(|error| failure_of(&attempted, &error))?;
             unreported += bytes.len() as u64;
             if unreported >= REPORT {
                 self.report(&mut unreported);
             }
-            let stats = &self.run.stats;
             stats.work(Stage::Hash, bytes.len(), || content.update(&bytes));
             writing.push(&bytes).await?;
         }
         self.report(&mut unreported);
         writing.end()?;
-        let stats = &self.run.stats;
-        let proof = self.check_and_prove(table, range, &content, &attempted);
-        let proof = stats.wait(Stage::Prove, proof);
-        let mut proof = proof.await?;
+        let found = stats.wait(Stage::Prove, found).await?;
+        let mut proof = self.proof(table, range, &content, found)?;
         let versions = proof.versions.take();
         let flushed = self.flushed.known();
         if flushed == Some(true) {
@@ -194,7 +146,7 @@ impl Worker {
         }
         let generation = self.run.generation();
         let entries = range.entries(&table.task, &written.files, generation, None);
-        Ok(Some((entries, written.receipts)))
+        Ok((entries, written.receipts))
     }
 
     fn report(&self, unreported: &mut u64) {

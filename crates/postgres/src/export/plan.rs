@@ -1,6 +1,7 @@
 //! From tables to parts: which columns are read, in which ranges, under which names they are kept.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use arkstream_columnar::{Encoding, PgColumn, TableLayout};
 use arkstream_format::{ColumnEncoding, ColumnEntry, Component, PartEntry, TableEntry};
@@ -27,7 +28,7 @@ const LARGEST_PART: u64 = 128 << 20;
 
 /// One table, ready to be read.
 pub(super) struct Table {
-    pub(super) task: TableTask,
+    pub(super) task: Arc<TableTask>,
     pub(super) layout: TableLayout,
     pub(super) parts: Vec<Part>,
     columns_left_out: Vec<String>,
@@ -46,7 +47,7 @@ pub(super) struct Stored {
 pub(super) async fn plan(
     setting: &Setting<'_>,
     sessions: &[Session],
-    tasks: Vec<TableTask>,
+    tasks: Vec<Arc<TableTask>>,
     share: u64,
 ) -> Result<Vec<Table>, Failure> {
     let (client, options) = (setting.coordinator, setting.options);
@@ -67,7 +68,7 @@ pub(super) async fn plan(
     for mut task in tasks {
         let (columns, columns_left_out) = columns(client, &task).await?;
         if columns.is_empty() {
-            leave_out_bare_rows(setting, &mut task).await?;
+            leave_out_bare_rows(setting, Arc::make_mut(&mut task)).await?;
         }
         let layout = TableLayout::new(columns);
         let found = relations_of(&task);
@@ -254,6 +255,11 @@ async fn columns(
 }
 
 impl Table {
+    /// What a range belongs to.
+    pub(super) fn relation<'a>(&'a self, range: &'a Range) -> &'a TableRef {
+        range.relation.as_ref().unwrap_or(&self.task.table.table)
+    }
+
     /// The COPY of one part.
     pub(super) fn copy_sql(&self, range: &Range) -> String {
         format!(
@@ -277,23 +283,26 @@ impl Table {
     }
 
     /// What the manifest says of the table.
-    pub(super) fn entry(&self, parts: Vec<PartEntry>) -> TableEntry {
+    pub(super) fn entry(self, parts: Vec<PartEntry>) -> TableEntry {
         let table = &self.task.table;
-        let columns = self.layout.columns().iter().map(|layout| {
-            let column = layout.column();
-            let known = table.column(&column.name);
+        let columns = self.layout.into_columns().into_iter().map(|layout| {
+            let encoding = match layout.encoding {
+                Encoding::Native => ColumnEncoding::Native,
+                Encoding::Text => ColumnEncoding::Text,
+            };
+            let companion = layout.companion.clone();
+            let column = PgColumn::from(layout);
             ColumnEntry {
-                name: column.name.clone(),
-                pg_type: column.type_name.clone(),
+                generated: table
+                    .column(&column.name)
+                    .is_some_and(|known| known.generated),
+                name: column.name,
+                pg_type: column.type_name,
                 not_null: column.not_null,
-                encoding: match layout.encoding {
-                    Encoding::Native => ColumnEncoding::Native,
-                    Encoding::Text => ColumnEncoding::Text,
-                },
-                companion: layout.companion.clone(),
-                odoo_type: column.odoo_type.clone(),
-                relation: column.relation.clone(),
-                generated: known.is_some_and(|known| known.generated),
+                encoding,
+                companion,
+                odoo_type: column.odoo_type,
+                relation: column.relation,
             }
         });
         TableEntry {
@@ -302,7 +311,7 @@ impl Table {
             model: self.task.model.clone(),
             filter: self.task.filter.clone(),
             columns: columns.collect(),
-            columns_left_out: self.columns_left_out.clone(),
+            columns_left_out: self.columns_left_out,
             primary_key: table.primary_key.clone(),
             foreign_keys: table.foreign_keys.clone(),
             rows: parts.iter().map(|part| part.rows).sum(),

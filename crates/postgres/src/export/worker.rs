@@ -1,5 +1,7 @@
 //! A worker: takes parts from the queue until there is none or somebody stops it.
 
+use std::convert::Infallible;
+use std::future;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,7 +10,7 @@ use arkstream_columnar::EncodeOptions;
 use arkstream_format::{Proof, RowsProof};
 use arkstream_pipeline::{Budget, Cancel, Failure, Run, Stage};
 use chrono::{DateTime, Utc};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{self, UnboundedSender};
 
 use super::PartDone;
 use super::flushed::Flushed;
@@ -40,7 +42,7 @@ impl Queue {
         }
     }
 
-    fn take(&self) -> Option<(usize, usize)> {
+    pub(super) fn take(&self) -> Option<(usize, usize)> {
         self.parts
             .get(self.next.fetch_add(1, Ordering::Relaxed))
             .copied()
@@ -91,33 +93,37 @@ impl Worker {
     }
 
     async fn work_off(&self) -> Result<(), Failure> {
-        while let Some((index, number)) = self.queue.take() {
-            let Some(table) = self.tables.get(index) else {
-                continue;
-            };
-            let Some(part) = table.parts.get(number) else {
-                continue;
-            };
-            match self.work_on(table, part, number).await? {
-                Some((entries, receipts)) => {
-                    let part = PartDone {
-                        table: index,
-                        number,
-                        entries,
-                        receipts,
-                    };
-                    if self.done.send(part).is_err() {
-                        return Ok(());
-                    }
-                    if self.flushed.known().is_some() {
-                        self.prove_later().await?;
-                    }
+        let (asked, mut parts) = mpsc::channel(1);
+        let asking = async {
+            self.ask_ahead(asked).await;
+            future::pending::<Infallible>().await
+        };
+        let working = async {
+            while let Some(asked) = parts.recv().await {
+                let (table, number) = asked.place;
+                let reading = asked.reading?;
+                let done = self.work_on(asked.table, asked.part, number, reading);
+                let (entries, receipts) = done.await?;
+                let part = PartDone {
+                    table,
+                    number,
+                    entries,
+                    receipts,
+                };
+                if self.done.send(part).is_err() {
+                    return Ok(());
                 }
-                // Somebody else has failed or the run was interrupted; they say why.
-                None => return Ok(()),
+                if self.flushed.known().is_some() {
+                    self.prove_later().await?;
+                }
             }
+            self.prove_later().await
+        };
+        tokio::select! {
+            biased;
+            outcome = working => outcome,
+            never = asking => match never {},
         }
-        self.prove_later().await
     }
 
     /// Adds row versions to the proofs of parts that were written without, if they prove anything.

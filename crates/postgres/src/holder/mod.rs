@@ -17,7 +17,10 @@
 
 mod lock;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arkstream_format::{ServerInfo, TableEntry};
 use arkstream_pipeline::{Failure, FailureKind, Run};
@@ -167,7 +170,7 @@ impl SnapshotHolder {
     pub async fn export(
         &mut self,
         run: &Run,
-        tasks: Vec<TableTask>,
+        tasks: Vec<Arc<TableTask>>,
         options: &ExportOptions,
     ) -> Result<Vec<TableEntry>, Failure> {
         let Some((snapshot, server, taken_at)) = self.snapshot.clone() else {

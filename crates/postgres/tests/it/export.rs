@@ -1,6 +1,6 @@
 //! Tables to Parquet members.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use arkstream_format::{Component, TableEntry, TableRole};
 use arkstream_pipeline::{Event, Failure, FailureKind};
@@ -27,6 +27,7 @@ pub(crate) async fn try_export(
         part_bytes,
         ..ExportOptions::default()
     };
+    let tasks = tasks.into_iter().map(Arc::new).collect();
     let outcome = holder.export(&setting.run, tasks, &options).await;
     holder.release().await;
     outcome
@@ -251,18 +252,16 @@ async fn an_error_late_in_the_stream_fails_the_export() {
         sql: "SELECT g, 1 / (50000 - g) AS x FROM pg_catalog.generate_series(1, 50000) g"
             .to_owned(),
     };
-    let setting = setting(2);
-    let late = TableTask::of_query(query, TableRole::Support, "late/");
-    let tasks = vec![late, task(table(&catalog(&spec).await, "t"))];
-    let failure = try_export(&spec, &setting, tasks, None).await.unwrap_err();
-    assert!(failure.why().contains("division by zero"), "{failure}");
-    assert!(
-        setting
-            .sink
-            .contents()
-            .keys()
-            .all(|name| !name.starts_with("late/"))
-    );
+    // One worker asks for the table while it reads the stream, and is refused because of it.
+    for jobs in [1, 2] {
+        let setting = setting(jobs);
+        let late = TableTask::of_query(query.clone(), TableRole::Support, "late/");
+        let tasks = vec![late, task(table(&catalog(&spec).await, "t"))];
+        let failure = try_export(&spec, &setting, tasks, None).await.unwrap_err();
+        assert!(failure.why().contains("division by zero"), "{failure}");
+        let contents = setting.sink.contents();
+        assert!(contents.keys().all(|name| !name.starts_with("late/")));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -283,7 +282,8 @@ async fn an_interrupted_export_stops_and_the_sessions_serve_again() {
         .await
         .unwrap();
     holder.take().await.unwrap();
-    let tasks = ["a/", "b/"].map(|folder| TableTask::of_query(slow(), TableRole::Support, folder));
+    let tasks =
+        ["a/", "b/"].map(|folder| TableTask::of_query(slow(), TableRole::Support, folder).into());
     let cancel = setting.cancel.clone();
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -305,7 +305,7 @@ async fn an_interrupted_export_stops_and_the_sessions_serve_again() {
         .unwrap();
     holder.take().await.unwrap();
     let entries = holder
-        .export(&again.run, vec![task(planned)], &options)
+        .export(&again.run, vec![task(planned).into()], &options)
         .await
         .unwrap();
     assert_eq!(entries[0].rows, 1);
@@ -328,7 +328,7 @@ async fn an_export_that_was_given_up_leaves_the_holder_usable() {
         .unwrap();
     holder.take().await.unwrap();
     let options = ExportOptions::default();
-    let tasks = vec![TableTask::of_query(query, TableRole::Support, "slow/")];
+    let tasks = vec![TableTask::of_query(query, TableRole::Support, "slow/").into()];
     let export = holder.export(&setting.run, tasks, &options);
     assert!(
         tokio::time::timeout(Duration::from_millis(500), export)
@@ -341,7 +341,7 @@ async fn an_export_that_was_given_up_leaves_the_holder_usable() {
         .unwrap();
     holder.take().await.unwrap();
     let entries = holder
-        .export(&setting.run, vec![task(planned)], &options)
+        .export(&setting.run, vec![task(planned).into()], &options)
         .await
         .unwrap();
     assert_eq!(entries[0].rows, 1);

@@ -72,7 +72,7 @@ async fn export(
             ..EncodeOptions::default()
         },
     };
-    let tasks = vec![task(planned.clone())];
+    let tasks = vec![task(planned.clone()).into()];
     let entries = holder.export(&setting.run, tasks, &options).await.unwrap();
     holder.release().await;
     let generation = Generation {

@@ -1,7 +1,7 @@
 //! Parts that an earlier generation exported: kept only where nothing of them changed, whatever was
 //! done to the table, the server or its data directory in between.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use arkstream_format::{Component, Generation, KeptBy, RunId, SnapshotEntry, TableEntry};
 use arkstream_postgres::{ConnectSpec, ExportOptions, SnapshotHolder};
@@ -33,6 +33,7 @@ struct World<'a> {
     generations: Vec<Generation>,
     sink: Option<MemorySink>,
     part_bytes: u64,
+    jobs: usize,
     /// A copy of the data directory.
     saved: Option<tempfile::TempDir>,
 }
@@ -61,6 +62,7 @@ impl<'a> World<'a> {
             generations: Vec::new(),
             sink: None,
             part_bytes: 40_000,
+            jobs: 2,
             saved: None,
         }
     }
@@ -78,7 +80,9 @@ impl<'a> World<'a> {
         setting.run.generations.clone_from(&self.generations);
         let all = catalog(&self.spec).await;
         let tables = TABLES.map(|name| table(&all, name));
-        let mut holder = SnapshotHolder::connect(&self.spec, 2).await.unwrap();
+        let mut holder = SnapshotHolder::connect(&self.spec, self.jobs)
+            .await
+            .unwrap();
         let locks: Vec<_> = tables.iter().map(|table| table.table.clone()).collect();
         holder.lock(&locks, LIMIT).await.unwrap();
         let (snapshot, server, _) = holder.take().await.unwrap();
@@ -86,7 +90,7 @@ impl<'a> World<'a> {
             part_bytes: Some(self.part_bytes),
             ..ExportOptions::default()
         };
-        let tasks = tables.into_iter().map(task).collect();
+        let tasks = tables.into_iter().map(task).map(Arc::new).collect();
         let entries = holder.export(&setting.run, tasks, &options).await.unwrap();
         holder.release().await;
         self.compare(&setting, &entries);
@@ -298,6 +302,28 @@ async fn values_that_depend_on_a_catalog_are_compared_and_not_trusted() {
         let entries = world.export().await;
         assert_eq!(kept(&entries, "t", KeptBy::Content).0, 0, "{sql}");
     }
+}
+
+/// What is asked of the server ahead of its turn must not lie between a part and its second reading.
+#[tokio::test(flavor = "multi_thread")]
+async fn small_tables_whose_content_changed_are_read_again_on_one_connection() {
+    let mut world = World::new(server(), "reread");
+    (world.jobs, world.part_bytes) = (1, 50_000);
+    world.sql("DELETE FROM t WHERE id > 350; DELETE FROM plain WHERE id > 300; DELETE FROM split WHERE id > 200");
+    for name in ["t", "plain", "split_a", "split_b"] {
+        world.sql(&format!("VACUUM (FULL, ANALYZE) {name}"));
+    }
+    world.export().await;
+    world.sql("UPDATE t SET v = v || 'x'");
+    let again = tokio::time::timeout(LIMIT, world.export()).await;
+    let entries = again.expect("the connection waits for what nobody reads");
+    let (by_content, parts) = kept(&entries, "t", KeptBy::Content);
+    assert!(by_content == 0 && parts > 2, "{by_content} of {parts}");
+    let (by_versions, parts) = kept(&entries, "plain", KeptBy::RowVersions);
+    assert!(
+        by_versions == parts && parts > 1,
+        "{by_versions} of {parts}"
+    );
 }
 
 /// Rows are read before the server's WAL writer has written what the snapshot sees; their versions prove

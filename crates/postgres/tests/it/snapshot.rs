@@ -32,7 +32,7 @@ async fn export(
     let planned = table(&catalog(spec).await, name);
     let options = ExportOptions::default();
     let entries = holder
-        .export(&setting.run, vec![task(planned)], &options)
+        .export(&setting.run, vec![task(planned).into()], &options)
         .await
         .unwrap();
     entries[0].rows
@@ -101,7 +101,7 @@ async fn a_rewrite_after_the_locks_waits_and_the_snapshot_keeps_its_rows() {
             ..ExportOptions::default()
         };
         let entries = holder
-            .export(&setting.run, vec![task(planned)], &options)
+            .export(&setting.run, vec![task(planned).into()], &options)
             .await
             .unwrap();
         assert_eq!(entries[0].rows, 5000, "{rewrite}");
@@ -247,7 +247,11 @@ async fn hidden_rows_are_an_error_not_an_omission() {
     holder.take().await.unwrap();
     let setting = setting(1);
     let failure = holder
-        .export(&setting.run, vec![task(planned)], &ExportOptions::default())
+        .export(
+            &setting.run,
+            vec![task(planned).into()],
+            &ExportOptions::default(),
+        )
         .await
         .unwrap_err();
     assert_eq!(failure.kind, FailureKind::Source);
