@@ -33,10 +33,11 @@ use arkstream_format::CopyRecord;
 use arkstream_pipeline::{BundleReader as _, Cancel, Event, Failure, FailureKind, Observer, fault};
 
 use crate::{
-    disk::{Disk, DiskFile},
+    disk::{Disk, DiskFile, beside, unlink_if_there},
     durable::LocalDisk,
     hashing::hex,
     reader::BundleFile,
+    writer::OutputPaths,
 };
 use claim::{CopyPaths, Standing};
 use layout::Layout;
@@ -354,8 +355,16 @@ fn already_there(
             paths.output.sha256.display()
         )));
     }
-    // What a kill right after the rename leaves.
-    if disk.exists(&paths.output.partial).is_ok_and(|there| !there) {
+    // What a kill right after the rename leaves, or a power cut within it: both names, or the record alone.
+    let OutputPaths {
+        bundle, partial, ..
+    } = &paths.output;
+    let id = |path| disk.id_of(path).ok().flatten();
+    if id(partial).is_some_and(|unfinished| Some(unfinished) == id(bundle)) {
+        let removed = disk.remove(partial);
+        warn_if_it_stays(partial, removed);
+    }
+    if disk.exists(partial).is_ok_and(|there| !there) {
         forget_record(disk, paths);
     }
     Ok(Copied {
@@ -371,11 +380,19 @@ fn already_there(
     })
 }
 
-/// A record that stays behind says nothing.
+/// Removes the record, and what a power cut left of one that was being written.
 fn forget_record(disk: &dyn Disk, paths: &CopyPaths) {
-    let removed = fault::point("journal.remove").and_then(|()| disk.remove(&paths.record));
+    let removed = fault::point("journal.remove").and_then(|()| {
+        unlink_if_there(disk, &beside(&paths.record))?;
+        disk.remove(&paths.record)
+    });
+    warn_if_it_stays(&paths.record, removed);
+}
+
+/// What stays behind says nothing.
+fn warn_if_it_stays(path: &Path, removed: io::Result<()>) {
     if let Err(error) = removed {
-        tracing::warn!("{} could not be removed: {error}", paths.record.display());
+        tracing::warn!("{} could not be removed: {error}", path.display());
     }
 }
 
