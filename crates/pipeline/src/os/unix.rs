@@ -372,10 +372,11 @@ pub fn check_nameable(_: &str) -> Result<(), &'static str> {
 #[expect(unsafe_code, reason = "a C function is called")]
 pub fn give_back_freed_memory() {
     // The first keeps a mebibyte at the end of each heap. It would also fix at 128 KiB from where on memory is
-    // mapped, each time anew; the second lets large buffers be used again, as glibc does when left alone.
+    // mapped, each time anew; the second lets buffers be used again, and maps what grows larger: a list that grows
+    // in a heap leaves its former places behind.
     for (parameter, bytes) in [
         (libc::M_TRIM_THRESHOLD, 1 << 20),
-        (libc::M_MMAP_THRESHOLD, 32 << 20),
+        (libc::M_MMAP_THRESHOLD, 8 << 20),
     ] {
         // SAFETY: it takes two numbers, and may be called at any time. What it refuses stays as it was.
         unsafe { libc::mallopt(parameter, bytes) };
